@@ -1,0 +1,1 @@
+//! Benchmarks of Starling: see the files in `benches/`.

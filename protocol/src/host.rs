@@ -1,0 +1,146 @@
+//! A provider's side of running sessions: which pieces are loaded, for whom, and at which epoch.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    id::{BlobId, ModelId, PieceId},
+    plan::LayerRange,
+    wire::{FailureReason, Hop},
+};
+
+/// A piece to load: everything that the engine and the tensor links need to run it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// Which piece.
+    pub piece: PieceId,
+    /// Rises with every change of the session's plan.
+    pub epoch: u32,
+    /// Which model.
+    pub model: ModelId,
+    /// Its layers.
+    pub layers: LayerRange,
+    /// The slice of the graph.
+    pub slice: BlobId,
+    /// The slice's length in bytes.
+    pub slice_bytes: u32,
+    /// Where its output goes.
+    pub next: Hop,
+}
+
+/// How far a hosted piece has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostedState {
+    /// The engine is fetching and loading it.
+    Loading,
+    /// It takes inputs.
+    Ready,
+}
+
+/// What to do on an install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallAnswer {
+    /// Load it; the answer comes when the engine has.
+    Load(LoadOrder),
+    /// It is loaded already: say so again.
+    AlreadyReady,
+    /// It is on its way, or the install is of an earlier epoch: say nothing.
+    Nothing,
+}
+
+/// The pieces installed here. Bounded by the book: only a piece with a place is installed.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    hosted: BTreeMap<PieceId, (u32, HostedState)>,
+}
+
+impl Host {
+    /// An install of a piece that the book holds.
+    pub fn install(&mut self, order: LoadOrder) -> InstallAnswer {
+        match self.hosted.get(&order.piece) {
+            Some((epoch, _)) if *epoch > order.epoch => return InstallAnswer::Nothing,
+            Some((epoch, HostedState::Ready)) if *epoch == order.epoch => {
+                return InstallAnswer::AlreadyReady;
+            }
+            Some((epoch, HostedState::Loading)) if *epoch == order.epoch => {
+                return InstallAnswer::Nothing;
+            }
+            Some(_) | None => {}
+        }
+        self.hosted
+            .insert(order.piece, (order.epoch, HostedState::Loading));
+        InstallAnswer::Load(order)
+    }
+
+    /// The engine is done with a load. Says whether anyone still waits for it.
+    pub fn loaded(
+        &mut self,
+        piece: &PieceId,
+        epoch: u32,
+        result: Result<(), FailureReason>,
+    ) -> bool {
+        let Some((current, state)) = self.hosted.get_mut(piece) else {
+            return false;
+        };
+        if *current != epoch {
+            return false;
+        }
+        match result {
+            Ok(()) => *state = HostedState::Ready,
+            Err(_) => {
+                self.hosted.remove(piece);
+            }
+        }
+        true
+    }
+
+    /// The piece has lost its place. Says whether it was installed.
+    pub fn remove(&mut self, piece: &PieceId) -> bool {
+        self.hosted.remove(piece).is_some()
+    }
+
+    /// What is installed, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = (&PieceId, &(u32, HostedState))> {
+        self.hosted.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, SessionId};
+
+    fn order(epoch: u32) -> LoadOrder {
+        let session = SessionId {
+            requester: NodeId([1; 32]),
+            number: 1,
+        };
+        LoadOrder {
+            piece: PieceId { session, index: 0 },
+            epoch,
+            model: ModelId([2; 32]),
+            layers: LayerRange { first: 0, end: 1 },
+            slice: BlobId([3; 32]),
+            slice_bytes: 10,
+            next: Hop::Requester,
+        }
+    }
+
+    #[test]
+    fn installs_are_idempotent_and_ordered_by_epoch() {
+        let mut host = Host::default();
+        let piece = order(1).piece;
+        assert_eq!(host.install(order(1)), InstallAnswer::Load(order(1)));
+        assert_eq!(host.install(order(1)), InstallAnswer::Nothing);
+        assert!(host.loaded(&piece, 1, Ok(())));
+        assert_eq!(host.install(order(1)), InstallAnswer::AlreadyReady);
+        assert_eq!(host.install(order(2)), InstallAnswer::Load(order(2)));
+        assert_eq!(host.install(order(1)), InstallAnswer::Nothing);
+        assert!(!host.loaded(&piece, 1, Ok(())), "a load that was overtaken");
+        assert!(host.loaded(&piece, 2, Err(FailureReason::BadSlice)));
+        assert_eq!(
+            host.install(order(2)),
+            InstallAnswer::Load(order(2)),
+            "it may be tried again"
+        );
+    }
+}

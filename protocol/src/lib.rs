@@ -1,0 +1,46 @@
+//! Every decision of Starling, and nothing else: adverts, the proportional-fair class auction,
+//! partitioners and the life of a session. No sockets, no clock, no threads, no ambient
+//! randomness: the same inputs give the same outputs, on a live node and in simulation.
+//!
+//! # The calling contract
+//!
+//! [`node::Node`] is a whole peer. Feed it with [`Node::handle`](node::Node::handle)`(now, input)`
+//! and carry out the [`Output`](node::Output)s it returns, in order. After every call, ask
+//! [`Node::deadline`](node::Node::deadline) and call again with [`Input::Tick`](node::Input::Tick)
+//! when that time has come. Ticks that come late, early or twice are harmless. `now` must never
+//! run backwards between two calls on the same node; different nodes' clocks need not agree.
+//!
+//! Messages may be lost, duplicated, delayed and reordered. What a peer sends can make a node
+//! refuse, never panic: sizes are bounded by the codec ([`wire`]) and every table by its
+//! [`Config`](node::Config).
+//!
+//! # Where to look
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`flock`] | who is there, how fast, how loaded |
+//! | [`market`] | who computes which piece: the provider's book, the requester's bids |
+//! | [`partition`] | where a model is cut |
+//! | [`session`] | one session from advertise to release, seen by its requester |
+//! | [`host`] | what a provider loads for others |
+//! | [`node`] | puts these together |
+
+pub mod cost;
+pub mod flock;
+pub mod host;
+pub mod id;
+pub mod market;
+pub mod model;
+pub mod nats;
+pub mod node;
+pub mod partition;
+pub mod plan;
+pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod time;
+pub mod wire;
+
+pub use id::{BlobId, ModelId, NodeId, PieceId, SessionId};
+pub use nats::Nats;
+pub use time::Timestamp;

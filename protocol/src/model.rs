@@ -1,0 +1,136 @@
+//! What a model costs: the profile that the engine measures and the protocol plans with.
+
+use bincode::{Decode, Encode};
+
+use crate::{id::ModelId, plan::LayerRange};
+
+/// Kinds of operators that a machine runs at clearly different speeds.
+pub const OP_CLASSES: usize = 5;
+
+/// Floating-point operations per op class: dense convolution, pointwise convolution, depthwise
+/// convolution, matrix product, and everything bound by memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Work(pub [u64; OP_CLASSES]);
+
+impl Work {
+    /// Operations of all classes together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0
+            .iter()
+            .fold(0, |sum, flops| sum.saturating_add(*flops))
+    }
+
+    fn plus(&self, other: &Work) -> Work {
+        Work(std::array::from_fn(|class| {
+            self.0[class].saturating_add(other.0[class])
+        }))
+    }
+
+    fn minus(&self, other: &Work) -> Work {
+        Work(std::array::from_fn(|class| {
+            self.0[class].saturating_sub(other.0[class])
+        }))
+    }
+}
+
+/// What a machine does per second, per op class, in FLOP/s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Speed(pub [u64; OP_CLASSES]);
+
+impl Speed {
+    /// Seconds for `work`; infinite if there is work of a class with no speed.
+    #[must_use]
+    pub fn seconds(&self, work: &Work) -> f64 {
+        let per_class = work.0.iter().zip(self.0).filter(|(flops, _)| **flops > 0);
+        per_class
+            .map(|(flops, speed)| *flops as f64 / speed as f64)
+            .sum()
+    }
+
+    /// The same mix, `factor` times as fast.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Speed {
+        Speed(self.0.map(|speed| (speed as f64 * factor) as u64))
+    }
+}
+
+/// One layer's cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerProfile {
+    /// Operations.
+    pub work: Work,
+    /// Bytes of its weights.
+    pub weight_bytes: u64,
+}
+
+/// A model's cost by layer and the bytes alive across each cut. Kept as prefix sums, so that the
+/// cost of any layer range takes constant time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelProfile {
+    model: ModelId,
+    work_before: Vec<Work>,
+    weights_before: Vec<u64>,
+    cut_bytes: Vec<u64>,
+}
+
+impl ModelProfile {
+    /// `cut_bytes[c]` is the size of the frontier before layer `c`; the last is the output's.
+    /// Nothing if there is no layer, over 65,535 of them, or not one cut more than layers.
+    #[must_use]
+    pub fn new(model: ModelId, layers: &[LayerProfile], cut_bytes: Vec<u64>) -> Option<Self> {
+        let sized = u16::try_from(layers.len()).is_ok() && !layers.is_empty();
+        if !sized || cut_bytes.len() != layers.len() + 1 {
+            return None;
+        }
+        let mut work_before = vec![Work::default()];
+        let mut weights_before = vec![0_u64];
+        for (at, layer) in layers.iter().enumerate() {
+            work_before.push(work_before[at].plus(&layer.work));
+            weights_before.push(weights_before[at].saturating_add(layer.weight_bytes));
+        }
+        Some(Self {
+            model,
+            work_before,
+            weights_before,
+            cut_bytes,
+        })
+    }
+
+    /// Whose profile this is.
+    #[must_use]
+    pub fn model(&self) -> ModelId {
+        self.model
+    }
+
+    /// Number of layers, at least 1.
+    #[must_use]
+    pub fn layers(&self) -> u16 {
+        u16::try_from(self.cut_bytes.len() - 1).expect("checked when it was made")
+    }
+
+    /// The cost of a range of layers, which must lie within the model.
+    #[must_use]
+    pub fn piece(&self, layers: LayerRange) -> PieceProfile {
+        let (first, end) = (usize::from(layers.first), usize::from(layers.end));
+        PieceProfile {
+            work: self.work_before[end].minus(&self.work_before[first]),
+            weight_bytes: self.weights_before[end] - self.weights_before[first],
+            bytes_in: self.cut_bytes[first],
+            bytes_out: self.cut_bytes[end],
+        }
+    }
+}
+
+/// What one piece costs, wherever it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PieceProfile {
+    /// Operations per inference.
+    pub work: Work,
+    /// Bytes of weights that its provider must hold.
+    pub weight_bytes: u64,
+    /// Bytes that come in per inference.
+    pub bytes_in: u64,
+    /// Bytes that go out per inference.
+    pub bytes_out: u64,
+}

@@ -1,0 +1,965 @@
+//! A whole peer: requester and provider at once, composed of the flock's picture, a book, a host
+//! and its own sessions. See the crate's page for the calling contract.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    cost,
+    flock::{self, Flock, Reception},
+    host::{Host, InstallAnswer, LoadOrder},
+    id::{BlobId, ModelId, NodeId, PieceId, SessionId},
+    market::{Book, BookConfig, Terms, Verdict},
+    model::{ModelProfile, Speed, Work},
+    plan::Plan,
+    session::{self, Agreement, Offer, Planning, Session, SessionError, View},
+    time::Timestamp,
+    wire::{
+        ADDRESSES_MAX, Advert, Ask, FailureReason, MODELS_MAX, Message, NodeAdvert, SessionAdvert,
+    },
+};
+
+/// For whom a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offering {
+    /// Anyone.
+    Everyone,
+    /// Its own sessions alone: it is a candidate like any other, but only for itself.
+    Own,
+    /// Nobody: it only asks.
+    Nobody,
+}
+
+/// Everything that is fixed for the life of a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub id: NodeId,
+    /// The auction's rules, the same throughout the swarm.
+    pub terms: Terms,
+    /// Limits of the picture.
+    pub flock: flock::Config,
+    /// What it offers.
+    pub book: BookConfig,
+    /// How patient its sessions are.
+    pub session: session::Config,
+    /// For whom it computes.
+    pub offering: Offering,
+    /// Its calibrated speed.
+    pub speed: Speed,
+    /// Bytes per second of its link.
+    pub bandwidth: u64,
+    /// How often it advertises itself without a reason.
+    pub advert_every: Duration,
+    /// The least time between two adverts.
+    pub advert_gap: Duration,
+    /// How long its adverts hold.
+    pub advert_ttl: Duration,
+    /// The most sessions of its own.
+    pub sessions_max: usize,
+    /// Above every sequence number and version of its earlier lives: the clock's microseconds.
+    pub first_sequence: u64,
+}
+
+impl Config {
+    /// The defaults for a node of this id and calibrated speed.
+    #[must_use]
+    pub fn new(id: NodeId, speed: Speed, first_sequence: u64) -> Self {
+        Self {
+            id,
+            terms: Terms::default(),
+            flock: flock::Config::default(),
+            book: BookConfig::default(),
+            session: session::Config::default(),
+            offering: Offering::Everyone,
+            speed,
+            // 100 Mbit/s Ethernet.
+            bandwidth: 12_500_000,
+            advert_every: Duration::from_secs(5),
+            advert_gap: Duration::from_millis(100),
+            advert_ttl: Duration::from_secs(16),
+            sessions_max: 256,
+            first_sequence,
+        }
+    }
+}
+
+/// What can happen to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Only time has passed.
+    Tick,
+    /// A signed advert, and its author.
+    Advert {
+        /// Its author.
+        from: NodeId,
+        /// What it says.
+        advert: Advert,
+    },
+    /// A market message.
+    Message {
+        /// Its sender, known from the connection.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// Gossip now reaches this node.
+    Joined(NodeId),
+    /// The last connection to this node has closed.
+    Left(NodeId),
+    /// The application's wish.
+    Command(Command),
+    /// The graph was cut as [`Output::Slice`] asked.
+    Sliced {
+        /// The session's number.
+        session: u64,
+        /// The plan that was cut.
+        plan: Plan,
+        /// Blob and length of each piece's slice.
+        slices: Vec<(BlobId, u32)>,
+    },
+    /// A [`LoadOrder`] was carried out, or could not be.
+    Loaded {
+        /// Which piece.
+        piece: PieceId,
+        /// Of the order.
+        epoch: u32,
+        /// Whether it runs.
+        result: Result<(), FailureReason>,
+    },
+    /// A hosted piece's output could not be passed on.
+    EdgeFailed {
+        /// Which piece.
+        piece: PieceId,
+        /// Of its order.
+        epoch: u32,
+    },
+    /// A piece was run: what it did and how long that took with the machine to itself.
+    Ran {
+        /// What it did.
+        work: Work,
+        /// Seconds of compute, without waiting.
+        seconds: f64,
+    },
+    /// The output of a request has arrived here.
+    OutputArrived {
+        /// The session's number.
+        session: u64,
+        /// Which request.
+        request: u64,
+    },
+    /// The link was measured: bytes per second.
+    Bandwidth(u64),
+    /// Where this node can be dialled now.
+    Addresses(Vec<Vec<u8>>),
+    /// Of which models it holds weights now.
+    Models(Vec<ModelId>),
+}
+
+/// The application's wishes.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Open a session under a number never used before.
+    Open {
+        /// The number.
+        session: u64,
+        /// The model's costs.
+        profile: ModelProfile,
+        /// How to plan.
+        planning: Planning,
+    },
+    /// Run one inference. The caller keeps the input until the output has arrived.
+    Infer {
+        /// The session's number.
+        session: u64,
+        /// A number that rises within the session.
+        request: u64,
+    },
+    /// End a session and give its places back.
+    Close {
+        /// The session's number.
+        session: u64,
+    },
+    /// Leave the flock: give back and tell everyone.
+    Leave,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Gossip this.
+    Publish(Advert),
+    /// Send this, over request-response.
+    Send {
+        /// To whom; never to the node itself.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Cut the session's graph like this, and answer with [`Input::Sliced`].
+    Slice {
+        /// The session's number.
+        session: u64,
+        /// The plan.
+        plan: Plan,
+    },
+    /// Fetch, verify and load a piece, and answer with [`Input::Loaded`].
+    Load(LoadOrder),
+    /// Drop a piece.
+    Unload(PieceId),
+    /// Send a request's input to its first piece.
+    SendInput {
+        /// The session's number.
+        session: u64,
+        /// Of the plan in force.
+        epoch: u32,
+        /// Which request.
+        request: u64,
+        /// The first piece's provider, possibly the node itself.
+        to: NodeId,
+    },
+    /// A session's pieces changed; consumed by the node itself, which advertises them.
+    SessionChanged {
+        /// The session's number.
+        session: u64,
+    },
+    /// Tell the application.
+    Event(Event),
+}
+
+/// What the application may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The auction of a session has settled.
+    Agreed {
+        /// The session's number.
+        session: u64,
+        /// Who, what and at what price.
+        agreement: Agreement,
+    },
+    /// All pieces are loaded; requests flow.
+    Ready {
+        /// The session's number.
+        session: u64,
+        /// Rises at every change of plan.
+        epoch: u32,
+        /// Who and what, with the shares known now.
+        agreement: Agreement,
+    },
+    /// A provider of the session is gone; its pieces bid again.
+    ProviderLost {
+        /// The session's number.
+        session: u64,
+        /// Who.
+        node: NodeId,
+    },
+    /// There were too many requests; this one was not taken.
+    Refused {
+        /// The session's number.
+        session: u64,
+        /// Which request.
+        request: u64,
+    },
+    /// The session is over, and why. Its requests get no outputs.
+    Failed {
+        /// The session's number.
+        session: u64,
+        /// Why.
+        error: SessionError,
+    },
+}
+
+/// A whole peer.
+#[derive(Clone, Debug)]
+pub struct Node {
+    config: Config,
+    flock: Flock,
+    book: Book,
+    host: Host,
+    sessions: BTreeMap<u64, Session>,
+    addresses: Vec<Vec<u8>>,
+    models: Vec<ModelId>,
+    // Measured speed over calibrated speed.
+    pace: f64,
+    pace_told: f64,
+    sequence: u64,
+    advertised: Option<Timestamp>,
+    told: Option<(Ask, u16)>,
+    news: bool,
+}
+
+impl Node {
+    /// A node that knows nobody yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let mut book = config.book;
+        if config.offering == Offering::Nobody {
+            book.slots = 0;
+        }
+        Self {
+            flock: Flock::new(config.flock),
+            book: Book::new(config.terms, book, config.first_sequence),
+            host: Host::default(),
+            sessions: BTreeMap::new(),
+            addresses: Vec::new(),
+            models: Vec::new(),
+            pace: 1.0,
+            pace_told: 1.0,
+            sequence: config.first_sequence,
+            advertised: None,
+            told: None,
+            news: false,
+            config,
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// Its picture of the others.
+    #[must_use]
+    pub fn flock(&self) -> &Flock {
+        &self.flock
+    }
+
+    /// What it has accepted.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Its speed as corrected by what its pieces really took.
+    #[must_use]
+    pub fn speed(&self) -> Speed {
+        self.config.speed.scaled(self.pace)
+    }
+
+    /// One of its sessions.
+    #[must_use]
+    pub fn session(&self, number: u64) -> Option<&Session> {
+        self.sessions.get(&number)
+    }
+
+    /// Takes in what happened and says what to do about it, in order.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.expire(now, &mut out);
+        self.dispatch(now, input, &mut out);
+        let mut done = self.deliver_to_self(now, out);
+        self.advertise(now, &mut done);
+        self.sessions.retain(|_, session| !session.is_ended());
+        done
+    }
+
+    /// When to call with [`Input::Tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        let sessions = self
+            .sessions
+            .values()
+            .filter_map(|s| s.deadline(&self.config.session));
+        let advert = self.next_advert();
+        sessions
+            .chain(self.book.deadline())
+            .chain(self.flock.deadline())
+            .fold(advert, Ord::min)
+    }
+
+    fn dispatch(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.each_session(now, out, |session, view, out| {
+                session.on_tick(now, view, out);
+            }),
+            Input::Advert { from, advert } => self.on_advert(now, from, advert, out),
+            Input::Message { from, message } => self.on_message(now, from, &message, out),
+            // The newcomer has heard none of the earlier adverts.
+            Input::Joined(_) => self.news = true,
+            Input::Left(node) => self.on_lost(now, node, out),
+            Input::Command(command) => self.on_command(now, command, out),
+            Input::Sliced {
+                session,
+                plan,
+                slices,
+            } => {
+                self.with_session(session, out, |session, _, out| {
+                    session.on_sliced(now, &plan, slices, out);
+                });
+            }
+            Input::Loaded {
+                piece,
+                epoch,
+                result,
+            } => self.on_loaded(piece, epoch, result, out),
+            Input::EdgeFailed { piece, epoch } => {
+                let reason = FailureReason::NextHop;
+                let (session, index) = (piece.session.number, piece.index);
+                let message = Message::Failed {
+                    session,
+                    index,
+                    epoch,
+                    reason,
+                };
+                out.push(Output::Send {
+                    to: piece.session.requester,
+                    message,
+                });
+            }
+            Input::Ran { work, seconds } => self.on_ran(&work, seconds),
+            Input::OutputArrived { session, request } => {
+                self.with_session(session, out, |session, _, out| {
+                    session.on_output(now, request, out);
+                });
+            }
+            Input::Bandwidth(bandwidth) => self.config.bandwidth = bandwidth.max(1),
+            Input::Addresses(mut addresses) => {
+                addresses.truncate(ADDRESSES_MAX);
+                self.news |= self.addresses != addresses;
+                self.addresses = addresses;
+            }
+            Input::Models(mut models) => {
+                models.truncate(MODELS_MAX);
+                self.news |= self.models != models;
+                self.models = models;
+            }
+        }
+    }
+
+    fn on_advert(&mut self, now: Timestamp, from: NodeId, advert: Advert, out: &mut Vec<Output>) {
+        if from == self.config.id {
+            return;
+        }
+        match advert {
+            Advert::Node(advert) => {
+                let reception = self.flock.hear_node(now, from, advert);
+                if reception == Reception::Fresh {
+                    // Someone to plan with may have come.
+                    self.each_session(now, out, |session, view, out| {
+                        session.on_news(now, view, out);
+                    });
+                }
+            }
+            Advert::Session(advert) => {
+                self.flock.hear_session(now, from, advert);
+            }
+            Advert::Leaving { sequence } => {
+                if self.flock.hear_leaving(now, from, sequence) == Reception::Fresh {
+                    self.on_lost(now, from, out);
+                }
+            }
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            Message::Bid {
+                session,
+                index,
+                attempt,
+                level,
+                weight_bytes,
+            } => {
+                let piece = piece_of(from, *session, *index);
+                let answer = self.on_bid(now, piece, *attempt, *level, *weight_bytes, out);
+                out.extend(answer.map(|message| Output::Send { to: from, message }));
+            }
+            Message::Renew { session, leases } => {
+                let id = SessionId {
+                    requester: from,
+                    number: *session,
+                };
+                let leases = self.book.renew(now, id, leases);
+                let holders = self.book.holders();
+                let message = Message::Renewed {
+                    session: *session,
+                    leases,
+                    holders,
+                };
+                out.push(Output::Send { to: from, message });
+            }
+            Message::Release { session, leases } => {
+                for lease in leases {
+                    let piece = piece_of(from, *session, lease.index);
+                    if self.book.release(now, piece, lease.attempt) {
+                        self.unload(piece, out);
+                    }
+                }
+            }
+            Message::Install { .. } => self.on_install(from, message, out),
+            Message::Award {
+                session,
+                ask,
+                index,
+                attempt,
+                ..
+            } => {
+                self.flock.hear_ask(from, *ask);
+                if !self.sessions.contains_key(session) {
+                    // Of a session that is over: give it back now rather than let it expire.
+                    let leases = vec![crate::wire::Lease {
+                        index: *index,
+                        attempt: *attempt,
+                    }];
+                    let message = Message::Release {
+                        session: *session,
+                        leases,
+                    };
+                    out.push(Output::Send { to: from, message });
+                }
+                self.pass_to_session(now, *session, from, message, out);
+            }
+            Message::Refusal { session, ask, .. } | Message::Eviction { session, ask, .. } => {
+                self.flock.hear_ask(from, *ask);
+                self.pass_to_session(now, *session, from, message, out);
+            }
+            Message::Renewed { session, .. }
+            | Message::Ready { session, .. }
+            | Message::Failed { session, .. } => {
+                self.pass_to_session(now, *session, from, message, out);
+            }
+        }
+    }
+
+    fn pass_to_session(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        from: NodeId,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
+        self.with_session(number, out, |session, view, out| {
+            session.on_message(now, from, message, view, out);
+        });
+    }
+
+    fn on_bid(
+        &mut self,
+        now: Timestamp,
+        piece: PieceId,
+        attempt: u32,
+        level: crate::Nats,
+        weight_bytes: u64,
+        out: &mut Vec<Output>,
+    ) -> Option<Message> {
+        let (session, index) = (piece.session.number, piece.index);
+        let stranger = piece.session.requester != self.config.id;
+        let verdict = if self.config.offering == Offering::Own && stranger {
+            Verdict::Refused(crate::wire::RefusalReason::Closed)
+        } else {
+            self.book.bid(now, piece, attempt, level, weight_bytes)
+        };
+        let ask = self.book.ask();
+        match verdict {
+            Verdict::Stale => None,
+            Verdict::Refused(reason) => Some(Message::Refusal {
+                session,
+                index,
+                attempt,
+                ask,
+                reason,
+            }),
+            Verdict::Accepted { evicted } => {
+                for (piece, attempt) in evicted {
+                    self.evict(piece, attempt, out);
+                }
+                let lease_ms = u32::try_from(self.book.lease().as_millis()).unwrap_or(u32::MAX);
+                let holders = self.book.holders();
+                Some(Message::Award {
+                    session,
+                    index,
+                    attempt,
+                    ask,
+                    lease_ms,
+                    holders,
+                })
+            }
+        }
+    }
+
+    fn evict(&mut self, piece: PieceId, attempt: u32, out: &mut Vec<Output>) {
+        let (session, index, ask) = (piece.session.number, piece.index, self.book.ask());
+        let message = Message::Eviction {
+            session,
+            index,
+            attempt,
+            ask,
+        };
+        out.push(Output::Send {
+            to: piece.session.requester,
+            message,
+        });
+        self.unload(piece, out);
+    }
+
+    fn unload(&mut self, piece: PieceId, out: &mut Vec<Output>) {
+        if self.host.remove(&piece) {
+            out.push(Output::Unload(piece));
+        }
+    }
+
+    fn on_install(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {
+        let Message::Install {
+            session,
+            index,
+            attempt,
+            epoch,
+            model,
+            layers,
+            slice,
+            slice_bytes,
+            next,
+        } = *message
+        else {
+            return;
+        };
+        let piece = piece_of(from, session, index);
+        let answer = if self.book.holds(&piece, attempt) {
+            let order = LoadOrder {
+                piece,
+                epoch,
+                model,
+                layers,
+                slice,
+                slice_bytes,
+                next,
+            };
+            match self.host.install(order) {
+                InstallAnswer::Load(order) => {
+                    out.push(Output::Load(order));
+                    None
+                }
+                InstallAnswer::AlreadyReady => {
+                    let holders = self.book.holders();
+                    Some(Message::Ready {
+                        session,
+                        index,
+                        epoch,
+                        holders,
+                    })
+                }
+                InstallAnswer::Nothing => None,
+            }
+        } else {
+            let reason = FailureReason::NotHeld;
+            Some(Message::Failed {
+                session,
+                index,
+                epoch,
+                reason,
+            })
+        };
+        out.extend(answer.map(|message| Output::Send { to: from, message }));
+    }
+
+    fn on_loaded(
+        &mut self,
+        piece: PieceId,
+        epoch: u32,
+        result: Result<(), FailureReason>,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.host.loaded(&piece, epoch, result) {
+            return;
+        }
+        let (session, index) = (piece.session.number, piece.index);
+        let message = match result {
+            Ok(()) => Message::Ready {
+                session,
+                index,
+                epoch,
+                holders: self.book.holders(),
+            },
+            Err(reason) => Message::Failed {
+                session,
+                index,
+                epoch,
+                reason,
+            },
+        };
+        out.push(Output::Send {
+            to: piece.session.requester,
+            message,
+        });
+    }
+
+    fn on_ran(&mut self, work: &Work, seconds: f64) {
+        let calibrated = self.config.speed.seconds(work);
+        let usable = seconds.is_finite() && seconds > 0.0 && calibrated.is_finite();
+        if !usable || calibrated <= 0.0 {
+            return;
+        }
+        let seen = (calibrated / seconds).clamp(PACE_MIN, PACE_MAX);
+        self.pace += (seen - self.pace) * PACE_WEIGHT;
+        let drift = (self.pace / self.pace_told - 1.0).abs();
+        self.news |= drift > PACE_DRIFT_TOLD;
+    }
+
+    fn on_lost(&mut self, now: Timestamp, node: NodeId, out: &mut Vec<Output>) {
+        self.flock.forget(&node);
+        self.each_session(now, out, |session, view, out| {
+            session.on_provider_lost(now, node, view, out);
+        });
+    }
+
+    fn on_command(&mut self, now: Timestamp, command: Command, out: &mut Vec<Output>) {
+        match command {
+            Command::Open {
+                session,
+                profile,
+                planning,
+            } => {
+                self.open(now, session, profile, planning, out);
+            }
+            Command::Infer { session, request } => {
+                let mut taken = false;
+                self.with_session(session, out, |session, view, out| {
+                    taken = session.request(now, request, view, out);
+                });
+                if !taken {
+                    out.push(Output::Event(Event::Refused { session, request }));
+                }
+            }
+            Command::Close { session } => {
+                self.with_session(session, out, |session, _, out| session.close(out));
+            }
+            Command::Leave => {
+                self.each_session(now, out, |session, _, out| session.close(out));
+                let held: Vec<(PieceId, u32)> = self
+                    .book
+                    .holdings()
+                    .map(|(piece, holding)| (*piece, holding.attempt))
+                    .collect();
+                for (piece, attempt) in held {
+                    self.book.release(now, piece, attempt);
+                    self.evict(piece, attempt, out);
+                }
+                self.sequence += 1;
+                out.push(Output::Publish(Advert::Leaving {
+                    sequence: self.sequence,
+                }));
+                // It says nothing more of its own accord.
+                self.advertised = Some(Timestamp(u64::MAX));
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        profile: ModelProfile,
+        planning: Planning,
+        out: &mut Vec<Output>,
+    ) {
+        if self.sessions.len() >= self.config.sessions_max {
+            let error = SessionError::NoPlace;
+            out.push(Output::Event(Event::Failed {
+                session: number,
+                error,
+            }));
+            return;
+        }
+        let id = SessionId {
+            requester: self.config.id,
+            number,
+        };
+        let offers = self.offers();
+        let view = View {
+            offers: &offers,
+            terms: self.config.terms,
+            config: &self.config.session,
+        };
+        let session = Session::open(now, id, profile, planning, &view, out);
+        self.sessions.insert(number, session);
+    }
+
+    /// Those who take pieces: everyone known with slots, and the node itself if it computes.
+    fn offers(&self) -> Vec<Offer> {
+        let others = self
+            .flock
+            .nodes()
+            .filter(|(_, known)| known.advert.slots > 0);
+        let mut offers: Vec<Offer> = others
+            .map(|(node, known)| Offer {
+                node: *node,
+                provider: known.provider(),
+                ask: known.advert.ask,
+                holders: known.advert.holders,
+            })
+            .collect();
+        if self.config.offering != Offering::Nobody {
+            offers.push(Offer {
+                node: self.config.id,
+                provider: cost::Provider {
+                    speed: self.speed(),
+                    bandwidth: f64::INFINITY,
+                    memory_free: self.book.memory_free(),
+                },
+                ask: self.book.ask(),
+                holders: self.book.holders(),
+            });
+        }
+        offers
+    }
+
+    fn with_session(
+        &mut self,
+        number: u64,
+        out: &mut Vec<Output>,
+        act: impl FnOnce(&mut Session, &View<'_>, &mut Vec<Output>),
+    ) {
+        let Some(mut session) = self.sessions.remove(&number) else {
+            return;
+        };
+        let offers = self.offers();
+        let view = View {
+            offers: &offers,
+            terms: self.config.terms,
+            config: &self.config.session,
+        };
+        act(&mut session, &view, out);
+        self.sessions.insert(number, session);
+    }
+
+    fn each_session(
+        &mut self,
+        _now: Timestamp,
+        out: &mut Vec<Output>,
+        mut act: impl FnMut(&mut Session, &View<'_>, &mut Vec<Output>),
+    ) {
+        let offers = self.offers();
+        let view = View {
+            offers: &offers,
+            terms: self.config.terms,
+            config: &self.config.session,
+        };
+        for session in self.sessions.values_mut() {
+            act(session, &view, out);
+        }
+    }
+
+    /// A node may be its own provider: what it sends to itself arrives at once.
+    fn deliver_to_self(&mut self, now: Timestamp, out: Vec<Output>) -> Vec<Output> {
+        let mut queue = VecDeque::from(out);
+        let mut done = Vec::new();
+        while let Some(output) = queue.pop_front() {
+            match output {
+                Output::Send { to, message } if to == self.config.id => {
+                    let mut more = Vec::new();
+                    self.on_message(now, to, &message, &mut more);
+                    queue.extend(more);
+                }
+                Output::SessionChanged { session } => {
+                    done.extend(self.session_advert(session).map(Output::Publish));
+                }
+                other => done.push(other),
+            }
+        }
+        done
+    }
+
+    fn expire(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        for piece in self.book.expire(now) {
+            self.unload(piece, out);
+        }
+        for node in self.flock.expire(now) {
+            self.each_session(now, out, |session, view, out| {
+                session.on_provider_lost(now, node, view, out);
+            });
+        }
+    }
+
+    fn next_advert(&self) -> Timestamp {
+        let Some(last) = self.advertised else {
+            return Timestamp(0);
+        };
+        let changed = self.news || self.told != Some((self.book.ask(), self.book.holders()));
+        last + if changed {
+            self.config.advert_gap
+        } else {
+            self.config.advert_every
+        }
+    }
+
+    fn advertise(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if now < self.next_advert() {
+            return;
+        }
+        self.advertised = Some(now);
+        self.news = false;
+        self.pace_told = self.pace;
+        self.told = Some((self.book.ask(), self.book.holders()));
+        self.sequence += 1;
+        out.push(Output::Publish(Advert::Node(self.node_advert())));
+        let sessions: Vec<u64> = self.sessions.keys().copied().collect();
+        for number in sessions {
+            out.extend(self.session_advert(number).map(Output::Publish));
+        }
+    }
+
+    fn node_advert(&self) -> NodeAdvert {
+        let open = self.config.offering == Offering::Everyone;
+        let ask = self.book.ask();
+        NodeAdvert {
+            sequence: self.sequence,
+            ttl_ms: self.ttl_ms(),
+            speed: self.speed(),
+            bandwidth: self.config.bandwidth,
+            memory_free: self.book.memory_free(),
+            slots: if open { self.config.book.slots } else { 0 },
+            holders: self.book.holders(),
+            ask: if open {
+                ask
+            } else {
+                Ask { level: None, ..ask }
+            },
+            models: self.models.clone(),
+            addresses: self.addresses.clone(),
+        }
+    }
+
+    fn session_advert(&mut self, number: u64) -> Option<Advert> {
+        let session = self.sessions.get(&number)?;
+        let pieces = session.pieces()?;
+        let model = session.profile().model();
+        self.sequence += 1;
+        let (sequence, ttl_ms) = (self.sequence, self.ttl_ms());
+        Some(Advert::Session(SessionAdvert {
+            sequence,
+            ttl_ms,
+            session: number,
+            model,
+            pieces,
+        }))
+    }
+
+    fn ttl_ms(&self) -> u32 {
+        u32::try_from(self.config.advert_ttl.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+fn piece_of(requester: NodeId, number: u64, index: u16) -> PieceId {
+    PieceId {
+        session: SessionId { requester, number },
+        index,
+    }
+}
+
+/// One run moves the measured pace by this share of the difference.
+const PACE_WEIGHT: f64 = 0.1;
+/// A change of pace by more than this is told to the others at once.
+const PACE_DRIFT_TOLD: f64 = 0.1;
+/// No machine is believed to be further than these from its calibration.
+const PACE_MIN: f64 = 1e-3;
+const PACE_MAX: f64 = 1e3;

@@ -1,0 +1,187 @@
+//! Any message that may go over the wire.
+
+use quickcheck::{Arbitrary, Gen};
+
+use crate::{
+    id::{BlobId, ModelId, NodeId},
+    model::{PieceProfile, Speed, Work},
+    nats::Nats,
+    plan::LayerRange,
+    wire::{
+        Advert, Ask, FailureReason, Hop, Lease, Message, NodeAdvert, RefusalReason, SessionAdvert,
+    },
+};
+
+/// A market message or an advert, drawn at random within the wire's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnyMessage {
+    /// Gossiped.
+    Advert(Advert),
+    /// Directed.
+    Market(Message),
+}
+
+impl Arbitrary for AnyMessage {
+    fn arbitrary(g: &mut Gen) -> Self {
+        if bool::arbitrary(g) {
+            Self::Advert(advert(g))
+        } else {
+            Self::Market(market(g))
+        }
+    }
+}
+
+fn advert(g: &mut Gen) -> Advert {
+    let sequence = u64::arbitrary(g);
+    let ttl_ms = u32::arbitrary(g);
+    match u8::arbitrary(g) % 3 {
+        0 => Advert::Leaving { sequence },
+        1 => Advert::Session(SessionAdvert {
+            sequence,
+            ttl_ms,
+            session: u64::arbitrary(g),
+            model: ModelId(bytes_32(g)),
+            pieces: few(g, 8, piece),
+        }),
+        _ => Advert::Node(NodeAdvert {
+            sequence,
+            ttl_ms,
+            speed: Speed(std::array::from_fn(|_| u64::arbitrary(g))),
+            bandwidth: u64::arbitrary(g).max(1),
+            memory_free: u64::arbitrary(g),
+            slots: u16::arbitrary(g),
+            holders: u16::arbitrary(g),
+            ask: ask(g),
+            models: few(g, 4, |g| ModelId(bytes_32(g))),
+            addresses: few(g, 4, |g| few(g, 40, u8::arbitrary)),
+        }),
+    }
+}
+
+fn market(g: &mut Gen) -> Message {
+    let (session, index) = (u64::arbitrary(g), u16::arbitrary(g));
+    let (attempt, epoch) = (u32::arbitrary(g), u32::arbitrary(g));
+    let leases = few(g, 6, |g| Lease {
+        index: u16::arbitrary(g),
+        attempt: u32::arbitrary(g),
+    });
+    let holders = u16::arbitrary(g);
+    match u8::arbitrary(g) % 10 {
+        0 => Message::Bid {
+            session,
+            index,
+            attempt,
+            level: level(g),
+            weight_bytes: u64::arbitrary(g),
+        },
+        1 => Message::Award {
+            session,
+            index,
+            attempt,
+            ask: ask(g),
+            lease_ms: epoch,
+            holders,
+        },
+        2 => Message::Refusal {
+            session,
+            index,
+            attempt,
+            ask: ask(g),
+            reason: refusal(g),
+        },
+        3 => Message::Eviction {
+            session,
+            index,
+            attempt,
+            ask: ask(g),
+        },
+        4 => Message::Renew { session, leases },
+        5 => Message::Renewed {
+            session,
+            leases,
+            holders,
+        },
+        6 => Message::Release { session, leases },
+        7 => install(g, session, index, attempt, epoch),
+        8 => Message::Ready {
+            session,
+            index,
+            epoch,
+            holders,
+        },
+        _ => Message::Failed {
+            session,
+            index,
+            epoch,
+            reason: failure(g),
+        },
+    }
+}
+
+fn install(g: &mut Gen, session: u64, index: u16, attempt: u32, epoch: u32) -> Message {
+    let first = u16::arbitrary(g) % 1000;
+    Message::Install {
+        session,
+        index,
+        attempt,
+        epoch,
+        model: ModelId(bytes_32(g)),
+        layers: LayerRange {
+            first,
+            end: first + 1 + u16::arbitrary(g) % 100,
+        },
+        slice: BlobId(bytes_32(g)),
+        slice_bytes: u32::arbitrary(g),
+        next: if bool::arbitrary(g) {
+            Hop::Requester
+        } else {
+            Hop::Piece(NodeId(bytes_32(g)))
+        },
+    }
+}
+
+fn piece(g: &mut Gen) -> PieceProfile {
+    PieceProfile {
+        work: Work(std::array::from_fn(|_| u64::arbitrary(g))),
+        weight_bytes: u64::arbitrary(g),
+        bytes_in: u64::arbitrary(g),
+        bytes_out: u64::arbitrary(g),
+    }
+}
+
+fn ask(g: &mut Gen) -> Ask {
+    let level = if bool::arbitrary(g) {
+        Some(level(g))
+    } else {
+        None
+    };
+    Ask {
+        version: u64::arbitrary(g),
+        level,
+    }
+}
+
+fn level(g: &mut Gen) -> Nats {
+    Nats((u64::arbitrary(g) >> 4) as i64)
+}
+
+fn refusal(g: &mut Gen) -> RefusalReason {
+    use RefusalReason::{Busy, Closed, Memory, Outbid};
+    *g.choose(&[Busy, Closed, Memory, Outbid])
+        .expect("not empty")
+}
+
+fn failure(g: &mut Gen) -> FailureReason {
+    use FailureReason::{BadSlice, NextHop, NotHeld, Weights};
+    *g.choose(&[BadSlice, NextHop, NotHeld, Weights])
+        .expect("not empty")
+}
+
+fn few<T>(g: &mut Gen, max: usize, mut draw: impl FnMut(&mut Gen) -> T) -> Vec<T> {
+    let count = usize::arbitrary(g) % (max + 1);
+    (0..count).map(|_| draw(g)).collect()
+}
+
+fn bytes_32(g: &mut Gen) -> [u8; 32] {
+    std::array::from_fn(|_| u8::arbitrary(g))
+}

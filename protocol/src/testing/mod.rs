@@ -1,0 +1,25 @@
+//! For property tests of this crate and of its users (feature `testing`): instances of the
+//! assignment problem as quickcheck generators, the exact optimum, and an auction run under any
+//! order, duplication and delay of its messages.
+//!
+//! ```
+//! use starling_protocol::{market::Terms, testing::{self, Instance, Mischief}};
+//!
+//! fn the_auction_is_within_its_bound(instance: Instance, mischief: Mischief) -> bool {
+//!     let terms = Terms::default();
+//!     let outcome = testing::run_auction(&instance, terms, mischief);
+//!     testing::check_outcome(&instance, terms, &outcome).is_ok()
+//! }
+//!
+//! quickcheck::quickcheck(the_auction_is_within_its_bound as fn(Instance, Mischief) -> bool);
+//! ```
+
+mod auction;
+mod instance;
+mod messages;
+mod oracle;
+
+pub use auction::{Mischief, Outcome, check_outcome, run_auction};
+pub use instance::{Instance, node_id};
+pub use messages::AnyMessage;
+pub use oracle::optimum;
