@@ -40,11 +40,7 @@ pub fn log_rate(piece: &PieceProfile, provider: &Provider) -> Option<Nats> {
 pub fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();
-    if squares == 0.0 {
-        1.0
-    } else {
-        sum * sum / (shares.len() as f64 * squares)
-    }
+    if squares == 0.0 { 1.0 } else { sum * sum / (shares.len() as f64 * squares) }
 }
 
 const SECONDS_MIN: f64 = 1e-9;
@@ -62,25 +58,14 @@ mod tests {
             bytes_in: 30,
             bytes_out: 10,
         };
-        let mut provider = Provider {
-            speed: Speed([50, 0, 0, 25, 0]),
-            bandwidth: 20.0,
-            memory_free: 10,
-        };
+        let mut provider =
+            Provider { speed: Speed([50, 0, 0, 25, 0]), bandwidth: 20.0, memory_free: 10 };
         assert!((seconds(&piece, &provider) - 6.0).abs() < 1e-12);
         assert_eq!(log_rate(&piece, &provider), Nats::ln(1.0 / 6.0));
         provider.memory_free = 9;
         assert_eq!(log_rate(&piece, &provider), None, "does not fit");
-        provider = Provider {
-            speed: Speed([50, 0, 0, 0, 0]),
-            memory_free: 10,
-            ..provider
-        };
-        assert_eq!(
-            log_rate(&piece, &provider),
-            None,
-            "no speed for one of its classes"
-        );
+        provider = Provider { speed: Speed([50, 0, 0, 0, 0]), memory_free: 10, ..provider };
+        assert_eq!(log_rate(&piece, &provider), None, "no speed for one of its classes");
     }
 
     #[test]

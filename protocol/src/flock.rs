@@ -23,11 +23,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            nodes_max: 4096,
-            sessions_max: 8192,
-            ttl_max: Duration::from_secs(120),
-        }
+        Self { nodes_max: 4096, sessions_max: 8192, ttl_max: Duration::from_secs(120) }
     }
 }
 
@@ -65,10 +61,7 @@ impl Flock {
     /// An empty picture.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            ..Self::default()
-        }
+        Self { config, ..Self::default() }
     }
 
     /// Everybody known, in order of their ids.
@@ -90,10 +83,7 @@ impl Flock {
     /// Those who say that they hold weights of `model`.
     pub fn holders(&self, model: ModelId) -> impl Iterator<Item = NodeId> {
         let holds = move |known: &Known| known.advert.models.contains(&model);
-        self.nodes
-            .iter()
-            .filter(move |(_, known)| holds(known))
-            .map(|(id, _)| *id)
+        self.nodes.iter().filter(move |(_, known)| holds(known)).map(|(id, _)| *id)
     }
 
     /// Takes in what a node says of itself.
@@ -111,13 +101,7 @@ impl Flock {
             Some(old) if old.advert.ask.version > advert.ask.version => old.advert.ask,
             _ => advert.ask,
         };
-        self.nodes.insert(
-            from,
-            Known {
-                advert: NodeAdvert { ask, ..advert },
-                expires,
-            },
-        );
+        self.nodes.insert(from, Known { advert: NodeAdvert { ask, ..advert }, expires });
         Reception::Fresh
     }
 
@@ -128,20 +112,13 @@ impl Flock {
         from: NodeId,
         advert: SessionAdvert,
     ) -> Reception {
-        let id = SessionId {
-            requester: from,
-            number: advert.session,
-        };
+        let id = SessionId { requester: from, number: advert.session };
         if !self.sessions.contains_key(&id) && self.sessions.len() >= self.config.sessions_max {
             return Reception::Full;
         }
         // A session's adverts are ordered among themselves: one that gossip delivers after a later
         // node advert is news all the same.
-        if self
-            .sessions
-            .get(&id)
-            .is_some_and(|(old, _)| old.sequence >= advert.sequence)
-        {
+        if self.sessions.get(&id).is_some_and(|(old, _)| old.sequence >= advert.sequence) {
             return Reception::Stale;
         }
         let expires = now + self.ttl(advert.ttl_ms);

@@ -23,6 +23,8 @@ pub struct LoadOrder {
     pub slice: BlobId,
     /// The slice's length in bytes.
     pub slice_bytes: u32,
+    /// Where its input comes from.
+    pub previous: Hop,
     /// Where its output goes.
     pub next: Hop,
 }
@@ -66,8 +68,7 @@ impl Host {
             }
             Some(_) | None => {}
         }
-        self.hosted
-            .insert(order.piece, (order.epoch, HostedState::Loading));
+        self.hosted.insert(order.piece, (order.epoch, HostedState::Loading));
         InstallAnswer::Load(order)
     }
 
@@ -110,10 +111,7 @@ mod tests {
     use crate::id::{NodeId, SessionId};
 
     fn order(epoch: u32) -> LoadOrder {
-        let session = SessionId {
-            requester: NodeId([1; 32]),
-            number: 1,
-        };
+        let session = SessionId { requester: NodeId([1; 32]), number: 1 };
         LoadOrder {
             piece: PieceId { session, index: 0 },
             epoch,
@@ -121,6 +119,7 @@ mod tests {
             layers: LayerRange { first: 0, end: 1 },
             slice: BlobId([3; 32]),
             slice_bytes: 10,
+            previous: Hop::Requester,
             next: Hop::Requester,
         }
     }
@@ -137,10 +136,6 @@ mod tests {
         assert_eq!(host.install(order(1)), InstallAnswer::Nothing);
         assert!(!host.loaded(&piece, 1, Ok(())), "a load that was overtaken");
         assert!(host.loaded(&piece, 2, Err(FailureReason::BadSlice)));
-        assert_eq!(
-            host.install(order(2)),
-            InstallAnswer::Load(order(2)),
-            "it may be tried again"
-        );
+        assert_eq!(host.install(order(2)), InstallAnswer::Load(order(2)), "it may be tried again");
     }
 }

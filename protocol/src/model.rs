@@ -16,21 +16,15 @@ impl Work {
     /// Operations of all classes together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0
-            .iter()
-            .fold(0, |sum, flops| sum.saturating_add(*flops))
+        self.0.iter().fold(0, |sum, flops| sum.saturating_add(*flops))
     }
 
     fn plus(&self, other: &Work) -> Work {
-        Work(std::array::from_fn(|class| {
-            self.0[class].saturating_add(other.0[class])
-        }))
+        Work(std::array::from_fn(|class| self.0[class].saturating_add(other.0[class])))
     }
 
     fn minus(&self, other: &Work) -> Work {
-        Work(std::array::from_fn(|class| {
-            self.0[class].saturating_sub(other.0[class])
-        }))
+        Work(std::array::from_fn(|class| self.0[class].saturating_sub(other.0[class])))
     }
 }
 
@@ -43,9 +37,7 @@ impl Speed {
     #[must_use]
     pub fn seconds(&self, work: &Work) -> f64 {
         let per_class = work.0.iter().zip(self.0).filter(|(flops, _)| **flops > 0);
-        per_class
-            .map(|(flops, speed)| *flops as f64 / speed as f64)
-            .sum()
+        per_class.map(|(flops, speed)| *flops as f64 / speed as f64).sum()
     }
 
     /// The same mix, `factor` times as fast.
@@ -89,12 +81,7 @@ impl ModelProfile {
             work_before.push(work_before[at].plus(&layer.work));
             weights_before.push(weights_before[at].saturating_add(layer.weight_bytes));
         }
-        Some(Self {
-            model,
-            work_before,
-            weights_before,
-            cut_bytes,
-        })
+        Some(Self { model, work_before, weights_before, cut_bytes })
     }
 
     /// Whose profile this is.

@@ -39,10 +39,7 @@ impl Nats {
     /// `count` times this.
     #[must_use]
     pub fn times(self, count: u64) -> Nats {
-        Nats(
-            self.0
-                .saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)),
-        )
+        Nats(self.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
     }
 }
 

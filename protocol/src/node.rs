@@ -359,15 +359,9 @@ impl Node {
     /// When to call with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
-        let sessions = self
-            .sessions
-            .values()
-            .filter_map(|s| s.deadline(&self.config.session));
+        let sessions = self.sessions.values().filter_map(|s| s.deadline(&self.config.session));
         let advert = self.next_advert();
-        sessions
-            .chain(self.book.deadline())
-            .chain(self.flock.deadline())
-            .fold(advert, Ord::min)
+        sessions.chain(self.book.deadline()).chain(self.flock.deadline()).fold(advert, Ord::min)
     }
 
     fn dispatch(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
@@ -381,33 +375,17 @@ impl Node {
             Input::Joined(_) => self.news = true,
             Input::Left(node) => self.on_lost(now, node, out),
             Input::Command(command) => self.on_command(now, command, out),
-            Input::Sliced {
-                session,
-                plan,
-                slices,
-            } => {
+            Input::Sliced { session, plan, slices } => {
                 self.with_session(session, out, |session, _, out| {
                     session.on_sliced(now, &plan, slices, out);
                 });
             }
-            Input::Loaded {
-                piece,
-                epoch,
-                result,
-            } => self.on_loaded(piece, epoch, result, out),
+            Input::Loaded { piece, epoch, result } => self.on_loaded(piece, epoch, result, out),
             Input::EdgeFailed { piece, epoch } => {
                 let reason = FailureReason::NextHop;
                 let (session, index) = (piece.session.number, piece.index);
-                let message = Message::Failed {
-                    session,
-                    index,
-                    epoch,
-                    reason,
-                };
-                out.push(Output::Send {
-                    to: piece.session.requester,
-                    message,
-                });
+                let message = Message::Failed { session, index, epoch, reason };
+                out.push(Output::Send { to: piece.session.requester, message });
             }
             Input::Ran { work, seconds } => self.on_ran(&work, seconds),
             Input::OutputArrived { session, request } => {
@@ -462,29 +440,16 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Message::Bid {
-                session,
-                index,
-                attempt,
-                level,
-                weight_bytes,
-            } => {
+            Message::Bid { session, index, attempt, level, weight_bytes } => {
                 let piece = piece_of(from, *session, *index);
                 let answer = self.on_bid(now, piece, *attempt, *level, *weight_bytes, out);
                 out.extend(answer.map(|message| Output::Send { to: from, message }));
             }
             Message::Renew { session, leases } => {
-                let id = SessionId {
-                    requester: from,
-                    number: *session,
-                };
+                let id = SessionId { requester: from, number: *session };
                 let leases = self.book.renew(now, id, leases);
                 let holders = self.book.holders();
-                let message = Message::Renewed {
-                    session: *session,
-                    leases,
-                    holders,
-                };
+                let message = Message::Renewed { session: *session, leases, holders };
                 out.push(Output::Send { to: from, message });
             }
             Message::Release { session, leases } => {
@@ -496,24 +461,12 @@ impl Node {
                 }
             }
             Message::Install { .. } => self.on_install(from, message, out),
-            Message::Award {
-                session,
-                ask,
-                index,
-                attempt,
-                ..
-            } => {
+            Message::Award { session, ask, index, attempt, .. } => {
                 self.flock.hear_ask(from, *ask);
                 if !self.sessions.contains_key(session) {
                     // Of a session that is over: give it back now rather than let it expire.
-                    let leases = vec![crate::wire::Lease {
-                        index: *index,
-                        attempt: *attempt,
-                    }];
-                    let message = Message::Release {
-                        session: *session,
-                        leases,
-                    };
+                    let leases = vec![crate::wire::Lease { index: *index, attempt: *attempt }];
+                    let message = Message::Release { session: *session, leases };
                     out.push(Output::Send { to: from, message });
                 }
                 self.pass_to_session(now, *session, from, message, out);
@@ -562,43 +515,24 @@ impl Node {
         let ask = self.book.ask();
         match verdict {
             Verdict::Stale => None,
-            Verdict::Refused(reason) => Some(Message::Refusal {
-                session,
-                index,
-                attempt,
-                ask,
-                reason,
-            }),
+            Verdict::Refused(reason) => {
+                Some(Message::Refusal { session, index, attempt, ask, reason })
+            }
             Verdict::Accepted { evicted } => {
                 for (piece, attempt) in evicted {
                     self.evict(piece, attempt, out);
                 }
                 let lease_ms = u32::try_from(self.book.lease().as_millis()).unwrap_or(u32::MAX);
                 let holders = self.book.holders();
-                Some(Message::Award {
-                    session,
-                    index,
-                    attempt,
-                    ask,
-                    lease_ms,
-                    holders,
-                })
+                Some(Message::Award { session, index, attempt, ask, lease_ms, holders })
             }
         }
     }
 
     fn evict(&mut self, piece: PieceId, attempt: u32, out: &mut Vec<Output>) {
         let (session, index, ask) = (piece.session.number, piece.index, self.book.ask());
-        let message = Message::Eviction {
-            session,
-            index,
-            attempt,
-            ask,
-        };
-        out.push(Output::Send {
-            to: piece.session.requester,
-            message,
-        });
+        let message = Message::Eviction { session, index, attempt, ask };
+        out.push(Output::Send { to: piece.session.requester, message });
         self.unload(piece, out);
     }
 
@@ -618,6 +552,7 @@ impl Node {
             layers,
             slice,
             slice_bytes,
+            previous,
             next,
         } = *message
         else {
@@ -625,15 +560,8 @@ impl Node {
         };
         let piece = piece_of(from, session, index);
         let answer = if self.book.holds(&piece, attempt) {
-            let order = LoadOrder {
-                piece,
-                epoch,
-                model,
-                layers,
-                slice,
-                slice_bytes,
-                next,
-            };
+            let order =
+                LoadOrder { piece, epoch, model, layers, slice, slice_bytes, previous, next };
             match self.host.install(order) {
                 InstallAnswer::Load(order) => {
                     out.push(Output::Load(order));
@@ -641,23 +569,13 @@ impl Node {
                 }
                 InstallAnswer::AlreadyReady => {
                     let holders = self.book.holders();
-                    Some(Message::Ready {
-                        session,
-                        index,
-                        epoch,
-                        holders,
-                    })
+                    Some(Message::Ready { session, index, epoch, holders })
                 }
                 InstallAnswer::Nothing => None,
             }
         } else {
             let reason = FailureReason::NotHeld;
-            Some(Message::Failed {
-                session,
-                index,
-                epoch,
-                reason,
-            })
+            Some(Message::Failed { session, index, epoch, reason })
         };
         out.extend(answer.map(|message| Output::Send { to: from, message }));
     }
@@ -674,23 +592,10 @@ impl Node {
         }
         let (session, index) = (piece.session.number, piece.index);
         let message = match result {
-            Ok(()) => Message::Ready {
-                session,
-                index,
-                epoch,
-                holders: self.book.holders(),
-            },
-            Err(reason) => Message::Failed {
-                session,
-                index,
-                epoch,
-                reason,
-            },
+            Ok(()) => Message::Ready { session, index, epoch, holders: self.book.holders() },
+            Err(reason) => Message::Failed { session, index, epoch, reason },
         };
-        out.push(Output::Send {
-            to: piece.session.requester,
-            message,
-        });
+        out.push(Output::Send { to: piece.session.requester, message });
     }
 
     fn on_ran(&mut self, work: &Work, seconds: f64) {
@@ -714,11 +619,7 @@ impl Node {
 
     fn on_command(&mut self, now: Timestamp, command: Command, out: &mut Vec<Output>) {
         match command {
-            Command::Open {
-                session,
-                profile,
-                planning,
-            } => {
+            Command::Open { session, profile, planning } => {
                 self.open(now, session, profile, planning, out);
             }
             Command::Infer { session, request } => {
@@ -745,9 +646,7 @@ impl Node {
                     self.evict(piece, attempt, out);
                 }
                 self.sequence += 1;
-                out.push(Output::Publish(Advert::Leaving {
-                    sequence: self.sequence,
-                }));
+                out.push(Output::Publish(Advert::Leaving { sequence: self.sequence }));
                 // It says nothing more of its own accord.
                 self.advertised = Some(Timestamp(u64::MAX));
             }
@@ -764,32 +663,19 @@ impl Node {
     ) {
         if self.sessions.len() >= self.config.sessions_max {
             let error = SessionError::NoPlace;
-            out.push(Output::Event(Event::Failed {
-                session: number,
-                error,
-            }));
+            out.push(Output::Event(Event::Failed { session: number, error }));
             return;
         }
-        let id = SessionId {
-            requester: self.config.id,
-            number,
-        };
+        let id = SessionId { requester: self.config.id, number };
         let offers = self.offers();
-        let view = View {
-            offers: &offers,
-            terms: self.config.terms,
-            config: &self.config.session,
-        };
+        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
         let session = Session::open(now, id, profile, planning, &view, out);
         self.sessions.insert(number, session);
     }
 
     /// Those who take pieces: everyone known with slots, and the node itself if it computes.
     fn offers(&self) -> Vec<Offer> {
-        let others = self
-            .flock
-            .nodes()
-            .filter(|(_, known)| known.advert.slots > 0);
+        let others = self.flock.nodes().filter(|(_, known)| known.advert.slots > 0);
         let mut offers: Vec<Offer> = others
             .map(|(node, known)| Offer {
                 node: *node,
@@ -823,11 +709,7 @@ impl Node {
             return;
         };
         let offers = self.offers();
-        let view = View {
-            offers: &offers,
-            terms: self.config.terms,
-            config: &self.config.session,
-        };
+        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
         act(&mut session, &view, out);
         self.sessions.insert(number, session);
     }
@@ -839,11 +721,7 @@ impl Node {
         mut act: impl FnMut(&mut Session, &View<'_>, &mut Vec<Output>),
     ) {
         let offers = self.offers();
-        let view = View {
-            offers: &offers,
-            terms: self.config.terms,
-            config: &self.config.session,
-        };
+        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
         for session in self.sessions.values_mut() {
             act(session, &view, out);
         }
@@ -885,11 +763,7 @@ impl Node {
             return Timestamp(0);
         };
         let changed = self.news || self.told != Some((self.book.ask(), self.book.holders()));
-        last + if changed {
-            self.config.advert_gap
-        } else {
-            self.config.advert_every
-        }
+        last + if changed { self.config.advert_gap } else { self.config.advert_every }
     }
 
     fn advertise(&mut self, now: Timestamp, out: &mut Vec<Output>) {
@@ -919,11 +793,7 @@ impl Node {
             memory_free: self.book.memory_free(),
             slots: if open { self.config.book.slots } else { 0 },
             holders: self.book.holders(),
-            ask: if open {
-                ask
-            } else {
-                Ask { level: None, ..ask }
-            },
+            ask: if open { ask } else { Ask { level: None, ..ask } },
             models: self.models.clone(),
             addresses: self.addresses.clone(),
         }
@@ -935,13 +805,7 @@ impl Node {
         let model = session.profile().model();
         self.sequence += 1;
         let (sequence, ttl_ms) = (self.sequence, self.ttl_ms());
-        Some(Advert::Session(SessionAdvert {
-            sequence,
-            ttl_ms,
-            session: number,
-            model,
-            pieces,
-        }))
+        Some(Advert::Session(SessionAdvert { sequence, ttl_ms, session: number, model, pieces }))
     }
 
     fn ttl_ms(&self) -> u32 {
@@ -950,10 +814,7 @@ impl Node {
 }
 
 fn piece_of(requester: NodeId, number: u64, index: u16) -> PieceId {
-    PieceId {
-        session: SessionId { requester, number },
-        index,
-    }
+    PieceId { session: SessionId { requester, number }, index }
 }
 
 /// One run moves the measured pace by this share of the difference.

@@ -7,23 +7,13 @@ use starling_protocol::{
     testing::{Instance, Mischief, Outcome, check_outcome, run_auction},
 };
 
-const CALM: Mischief = Mischief {
-    seed: 1,
-    duplicated_percent: 0,
-    stale_percent: 0,
-    pieces_each: 1,
-};
+const CALM: Mischief =
+    Mischief { seed: 1, duplicated_percent: 0, stale_percent: 0, pieces_each: 1 };
 
 fn check(rates: &[&[Option<f64>]], capacity: &[u16], expected: &[Option<usize>]) {
     let log = |rate: &Option<f64>| rate.and_then(Nats::ln);
-    let log_rates = rates
-        .iter()
-        .map(|rates| rates.iter().map(log).collect())
-        .collect();
-    let instance = Instance {
-        log_rates,
-        capacity: capacity.to_vec(),
-    };
+    let log_rates = rates.iter().map(|rates| rates.iter().map(log).collect()).collect();
+    let instance = Instance { log_rates, capacity: capacity.to_vec() };
     let outcome = run_auction(&instance, Terms::default(), CALM);
     assert_eq!(outcome.assignment, expected);
     check_outcome(&instance, Terms::default(), &outcome).expect("within the bound");
@@ -32,35 +22,20 @@ fn check(rates: &[&[Option<f64>]], capacity: &[u16], expected: &[Option<usize>])
 #[test]
 fn the_faster_provider_takes_the_second_piece_only_if_twice_shared_it_is_still_fairer() {
     // ln 10 - 1.386 > ln 1: sharing the fast one is fairer than using the slow one.
-    check(
-        &[&[Some(10.0), Some(1.0)], &[Some(10.0), Some(1.0)]],
-        &[2, 2],
-        &[Some(0), Some(0)],
-    );
+    check(&[&[Some(10.0), Some(1.0)], &[Some(10.0), Some(1.0)]], &[2, 2], &[Some(0), Some(0)]);
     // ln 3 - 1.386 < ln 1: it is not.
-    check(
-        &[&[Some(3.0), Some(1.0)], &[Some(9.0), Some(1.0)]],
-        &[2, 2],
-        &[Some(1), Some(0)],
-    );
+    check(&[&[Some(3.0), Some(1.0)], &[Some(9.0), Some(1.0)]], &[2, 2], &[Some(1), Some(0)]);
 }
 
 #[test]
 fn forbidden_pairs_and_capacities_are_kept() {
-    check(
-        &[&[Some(9.0), None], &[Some(9.0), Some(1.0)]],
-        &[1, 1],
-        &[Some(0), Some(1)],
-    );
+    check(&[&[Some(9.0), None], &[Some(9.0), Some(1.0)]], &[1, 1], &[Some(0), Some(1)]);
     check(&[&[Some(9.0), None]], &[0, 4], &[None]);
 }
 
 #[test]
 fn a_piece_without_a_place_is_proved_infeasible() {
-    let instance = Instance {
-        log_rates: vec![vec![Some(Nats::ZERO); 2]; 3],
-        capacity: vec![1, 1],
-    };
+    let instance = Instance { log_rates: vec![vec![Some(Nats::ZERO); 2]; 3], capacity: vec![1, 1] };
     let outcome = run_auction(&instance, Terms::default(), CALM);
     assert!(outcome.quiescent);
     assert_eq!(outcome.assignment.iter().flatten().count(), 2);

@@ -39,23 +39,14 @@ fn golden_vectors() {
             session: 7,
             index: 2,
             attempt: 3,
-            ask: Ask {
-                version: 300,
-                level: Some(Nats(5)),
-            },
+            ask: Ask { version: 300, level: Some(Nats(5)) },
             lease_ms: 6000,
             holders: 1,
         },
         "0101070203fb2c01010afb701701",
     );
     check(
-        &Message::Renew {
-            session: 7,
-            leases: vec![Lease {
-                index: 1,
-                attempt: 4,
-            }],
-        },
+        &Message::Renew { session: 7, leases: vec![Lease { index: 1, attempt: 4 }] },
         "010407010104",
     );
     check(
@@ -68,14 +59,10 @@ fn golden_vectors() {
             layers: LayerRange { first: 0, end: 5 },
             slice: BlobId([0xbb; 32]),
             slice_bytes: 100,
+            previous: Hop::Requester,
             next: Hop::Piece(NodeId([0xcc; 32])),
         },
-        &format!(
-            "010701000101{}0005{}6400{}",
-            "aa".repeat(32),
-            "bb".repeat(32),
-            "cc".repeat(32)
-        ),
+        &format!("010701000101{}0005{}640100{}", "aa".repeat(32), "bb".repeat(32), "cc".repeat(32)),
     );
     check(&Advert::Leaving { sequence: 9 }, "010209");
     check(
@@ -87,10 +74,7 @@ fn golden_vectors() {
             memory_free: 7,
             slots: 8,
             holders: 0,
-            ask: Ask {
-                version: 9,
-                level: None,
-            },
+            ask: Ask { version: 9, level: None },
             models: vec![],
             addresses: vec![vec![0xff]],
         }),
@@ -117,29 +101,18 @@ fn a_length_that_lies_allocates_nothing() {
     // Renew, session 0, and a claim of 2^63 leases.
     let mut bytes = vec![VERSION, 4, 0, 253];
     bytes.extend_from_slice(&(1_u64 << 63).to_le_bytes());
-    assert!(matches!(
-        wire::decode::<Message>(&bytes),
-        Err(DecodeError::Malformed(_))
-    ));
+    assert!(matches!(wire::decode::<Message>(&bytes), Err(DecodeError::Malformed(_))));
 }
 
 #[test]
 fn limits_hold_at_the_limit_and_one_above() {
     let renew = |count: u32| Message::Renew {
         session: 1,
-        leases: (0..count)
-            .map(|attempt| Lease { index: 0, attempt })
-            .collect(),
+        leases: (0..count).map(|attempt| Lease { index: 0, attempt }).collect(),
     };
     assert!(wire::encode(&renew(64)).is_ok());
     assert!(wire::encode(&renew(65)).is_err());
-    let bid = |level| Message::Bid {
-        session: 1,
-        index: 0,
-        attempt: 1,
-        level,
-        weight_bytes: 0,
-    };
+    let bid = |level| Message::Bid { session: 1, index: 0, attempt: 1, level, weight_bytes: 0 };
     assert!(wire::encode(&bid(Nats(1 << 60))).is_ok());
     assert!(wire::encode(&bid(Nats((1 << 60) + 1))).is_err());
     assert!(wire::encode(&bid(Nats(-1))).is_err());

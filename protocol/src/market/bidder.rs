@@ -111,11 +111,7 @@ impl Bidder {
     /// The same session with no piece, to begin another auction from: attempts go on rising.
     #[must_use]
     pub fn emptied(&self) -> Self {
-        Self {
-            seats: Vec::new(),
-            attempt_floor: self.attempt(),
-            ..self.clone()
-        }
+        Self { seats: Vec::new(), attempt_floor: self.attempt(), ..self.clone() }
     }
 
     /// How far each piece has come.
@@ -145,11 +141,7 @@ impl Bidder {
     /// The highest attempt used so far.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.seats
-            .iter()
-            .map(|seat| seat.attempt)
-            .max()
-            .unwrap_or(self.attempt_floor)
+        self.seats.iter().map(|seat| seat.attempt).max().unwrap_or(self.attempt_floor)
     }
 
     /// The attempt by which a piece holds its place.
@@ -162,10 +154,7 @@ impl Bidder {
     #[must_use]
     pub fn tally(&self) -> Tally {
         let counts = self.seats.iter().map(|seat| seat.bids);
-        Tally {
-            rounds: counts.clone().max().unwrap_or(0),
-            bids: counts.sum(),
-        }
+        Tally { rounds: counts.clone().max().unwrap_or(0), bids: counts.sum() }
     }
 
     /// What is held, by provider: to renew, or to release.
@@ -175,10 +164,7 @@ impl Bidder {
         for (index, seat) in (0..).zip(&self.seats) {
             // A bid that is on its way may have won already.
             if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state {
-                leases.entry(provider).or_default().push(Lease {
-                    index,
-                    attempt: seat.attempt,
-                });
+                leases.entry(provider).or_default().push(Lease { index, attempt: seat.attempt });
             }
         }
         leases
@@ -200,13 +186,7 @@ impl Bidder {
             if let Some((provider, level)) = seat.next_bid(now, patience, eps, cap, &piece, price) {
                 let (attempt, weight_bytes) = (seat.attempt, seat.weight_bytes);
                 let number = session.number;
-                let bid = Message::Bid {
-                    session: number,
-                    index,
-                    attempt,
-                    level,
-                    weight_bytes,
-                };
+                let bid = Message::Bid { session: number, index, attempt, level, weight_bytes };
                 bids.push((provider, bid));
             }
         }
@@ -227,9 +207,7 @@ impl Bidder {
     #[must_use]
     pub fn silent(&self, sends_max: u32) -> Vec<NodeId> {
         let silent = self.states().filter_map(|state| match state {
-            SeatState::Bidding {
-                provider, sends, ..
-            } if sends > sends_max => Some(provider),
+            SeatState::Bidding { provider, sends, .. } if sends > sends_max => Some(provider),
             _ => None,
         });
         silent.collect::<BTreeSet<_>>().into_iter().collect()
@@ -273,12 +251,7 @@ impl Bidder {
         let mut lost = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
             let here = seat.state == SeatState::Held { provider: from };
-            if here
-                && !leases.contains(&Lease {
-                    index,
-                    attempt: seat.attempt,
-                })
-            {
+            if here && !leases.contains(&Lease { index, attempt: seat.attempt }) {
                 seat.state = SeatState::Open;
                 lost.push(index);
             }
@@ -290,8 +263,7 @@ impl Bidder {
     pub fn on_provider_lost(&mut self, gone: NodeId) -> Vec<u16> {
         let mut lost = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
-            seat.candidates
-                .retain(|candidate| candidate.provider != gone);
+            seat.candidates.retain(|candidate| candidate.provider != gone);
             if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state
                 && provider == gone
             {
@@ -334,26 +306,11 @@ impl Seat {
                 };
                 self.attempt += 1;
                 self.bids += 1;
-                self.state = SeatState::Bidding {
-                    provider,
-                    level,
-                    sent: now,
-                    sends: 1,
-                };
+                self.state = SeatState::Bidding { provider, level, sent: now, sends: 1 };
                 Some((provider, level))
             }
-            SeatState::Bidding {
-                provider,
-                level,
-                sent,
-                sends,
-            } if sent + patience <= now => {
-                self.state = SeatState::Bidding {
-                    provider,
-                    level,
-                    sent: now,
-                    sends: sends + 1,
-                };
+            SeatState::Bidding { provider, level, sent, sends } if sent + patience <= now => {
+                self.state = SeatState::Bidding { provider, level, sent: now, sends: sends + 1 };
                 Some((provider, level))
             }
             SeatState::Bidding { .. } | SeatState::Held { .. } | SeatState::Infeasible => None,
@@ -370,10 +327,7 @@ impl Seat {
         piece: &PieceId,
         price: &dyn Fn(&NodeId) -> Option<Nats>,
     ) -> Option<(NodeId, Nats)> {
-        let open = self
-            .candidates
-            .iter()
-            .filter(|c| !self.excluded.contains(&c.provider));
+        let open = self.candidates.iter().filter(|c| !self.excluded.contains(&c.provider));
         let mut values: Vec<(Nats, u64, &Candidate)> = open
             .filter_map(|candidate| {
                 let value = candidate.log_rate - price(&candidate.provider)?;

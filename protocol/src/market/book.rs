@@ -28,12 +28,7 @@ pub struct BookConfig {
 
 impl Default for BookConfig {
     fn default() -> Self {
-        Self {
-            slots: 8,
-            memory: 1 << 30,
-            lease: Duration::from_secs(6),
-            attempts_max: 1 << 16,
-        }
+        Self { slots: 8, memory: 1 << 30, lease: Duration::from_secs(6), attempts_max: 1 << 16 }
     }
 }
 
@@ -89,10 +84,7 @@ impl Book {
             holdings: BTreeMap::new(),
             by_level: BTreeSet::new(),
             attempts: BTreeMap::new(),
-            ask: Ask {
-                version: first_version,
-                level,
-            },
+            ask: Ask { version: first_version, level },
         }
     }
 
@@ -116,17 +108,13 @@ impl Book {
     /// Whether this bid has a place.
     #[must_use]
     pub fn holds(&self, piece: &PieceId, attempt: u32) -> bool {
-        self.holdings
-            .get(piece)
-            .is_some_and(|holding| holding.attempt == attempt)
+        self.holdings.get(piece).is_some_and(|holding| holding.attempt == attempt)
     }
 
     /// Bytes of weights that the held pieces leave free.
     #[must_use]
     pub fn memory_free(&self) -> u64 {
-        self.config
-            .memory
-            .saturating_sub(self.weights_above(Nats(i64::MIN)))
+        self.config.memory.saturating_sub(self.weights_above(Nats(i64::MIN)))
     }
 
     /// How long an award holds.
@@ -168,10 +156,7 @@ impl Book {
         leases: &[Lease],
     ) -> Vec<Lease> {
         for lease in leases {
-            let piece = PieceId {
-                session,
-                index: lease.index,
-            };
+            let piece = PieceId { session, index: lease.index };
             if let Some(holding) = self.holdings.get_mut(&piece)
                 && holding.attempt == lease.attempt
             {
@@ -179,24 +164,15 @@ impl Book {
                 self.remember(now, piece, lease.attempt);
             }
         }
-        let from = PieceId { session, index: 0 }..=PieceId {
-            session,
-            index: u16::MAX,
-        };
+        let from = PieceId { session, index: 0 }..=PieceId { session, index: u16::MAX };
         let held = self.holdings.range(from);
-        held.map(|(piece, holding)| Lease {
-            index: piece.index,
-            attempt: holding.attempt,
-        })
-        .collect()
+        held.map(|(piece, holding)| Lease { index: piece.index, attempt: holding.attempt })
+            .collect()
     }
 
     /// Gives a place back. Says whether there was one.
     pub fn release(&mut self, now: Timestamp, piece: PieceId, attempt: u32) -> bool {
-        let known = self
-            .attempts
-            .get(&piece)
-            .is_some_and(|(last, _)| *last >= attempt);
+        let known = self.attempts.get(&piece).is_some_and(|(last, _)| *last >= attempt);
         if !known && self.attempts.len() < self.config.attempts_max {
             // The release overtook its bid: the bid must find the door closed.
             self.remember(now, piece, attempt);
@@ -223,12 +199,8 @@ impl Book {
     /// Drops the pieces whose leases have run out, and returns them.
     pub fn expire(&mut self, now: Timestamp) -> Vec<PieceId> {
         let ended = |entry: &(&PieceId, &Holding)| entry.1.lease_until <= now;
-        let pieces: Vec<PieceId> = self
-            .holdings
-            .iter()
-            .filter(ended)
-            .map(|(piece, _)| *piece)
-            .collect();
+        let pieces: Vec<PieceId> =
+            self.holdings.iter().filter(ended).map(|(piece, _)| *piece).collect();
         for piece in &pieces {
             self.remove(piece);
         }
@@ -240,19 +212,14 @@ impl Book {
     /// When [`expire`](Self::expire) next has a lease to end.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.holdings
-            .values()
-            .map(|holding| holding.lease_until)
-            .min()
+        self.holdings.values().map(|holding| holding.lease_until).min()
     }
 
     fn repeat(&mut self, now: Timestamp, piece: &PieceId, attempt: u32) -> Verdict {
         match self.holdings.get_mut(piece) {
             Some(holding) if holding.attempt == attempt => {
                 holding.lease_until = now + self.config.lease;
-                Verdict::Accepted {
-                    evicted: Vec::new(),
-                }
+                Verdict::Accepted { evicted: Vec::new() }
             }
             // Even if a place has opened since: its requester may have read the first refusal, and
             // be bidding elsewhere by now.
@@ -284,15 +251,7 @@ impl Book {
             evicted.extend(self.evict_lowest());
         }
         let lease_until = now + self.config.lease;
-        self.holdings.insert(
-            piece,
-            Holding {
-                level,
-                attempt,
-                weight_bytes,
-                lease_until,
-            },
-        );
+        self.holdings.insert(piece, Holding { level, attempt, weight_bytes, lease_until });
         self.by_level.insert((level, piece));
         while self.weights_above(Nats(i64::MIN)) > self.config.memory {
             evicted.extend(self.evict_lowest());
@@ -325,18 +284,12 @@ impl Book {
     }
 
     fn weights_above(&self, level: Nats) -> u64 {
-        let above = self
-            .holdings
-            .values()
-            .filter(|holding| holding.level >= level);
+        let above = self.holdings.values().filter(|holding| holding.level >= level);
         above.fold(0, |sum, holding| sum.saturating_add(holding.weight_bytes))
     }
 
     fn remember(&mut self, now: Timestamp, piece: PieceId, attempt: u32) {
-        self.attempts.insert(
-            piece,
-            (attempt, now + self.config.lease * LEASES_REMEMBERED),
-        );
+        self.attempts.insert(piece, (attempt, now + self.config.lease * LEASES_REMEMBERED));
     }
 
     fn reprice(&mut self) {
@@ -346,10 +299,7 @@ impl Book {
             (lowest, slot) => lowest.or(slot),
         };
         if level != self.ask.level {
-            self.ask = Ask {
-                version: self.ask.version + 1,
-                level,
-            };
+            self.ask = Ask { version: self.ask.version + 1, level };
         }
     }
 }
@@ -365,21 +315,11 @@ mod tests {
     const NOW: Timestamp = Timestamp(0);
 
     fn piece(index: u16) -> PieceId {
-        PieceId {
-            session: SessionId {
-                requester: NodeId([1; 32]),
-                number: 7,
-            },
-            index,
-        }
+        PieceId { session: SessionId { requester: NodeId([1; 32]), number: 7 }, index }
     }
 
     fn book(slots: u16, memory: u64) -> Book {
-        let config = BookConfig {
-            slots,
-            memory,
-            ..BookConfig::default()
-        };
+        let config = BookConfig { slots, memory, ..BookConfig::default() };
         Book::new(Terms::default(), config, 0)
     }
 
@@ -431,14 +371,8 @@ mod tests {
     #[test]
     fn a_late_copy_of_a_bid_never_wins_again() {
         let mut book = book(1, 100);
-        assert!(matches!(
-            book.bid(NOW, piece(0), 1, nats(1.0), 0),
-            Verdict::Accepted { .. }
-        ));
-        assert!(matches!(
-            book.bid(NOW, piece(1), 1, nats(2.0), 0),
-            Verdict::Accepted { .. }
-        ));
+        assert!(matches!(book.bid(NOW, piece(0), 1, nats(1.0), 0), Verdict::Accepted { .. }));
+        assert!(matches!(book.bid(NOW, piece(1), 1, nats(2.0), 0), Verdict::Accepted { .. }));
         assert_eq!(
             book.bid(NOW, piece(0), 1, nats(9.0), 0),
             Verdict::Refused(RefusalReason::Outbid)
@@ -458,29 +392,15 @@ mod tests {
         book.bid(NOW, piece(0), 1, nats(1.0), 0);
         book.bid(NOW, piece(1), 1, nats(2.0), 0);
         let half = NOW + book.lease() / 2;
-        let kept = book.renew(
-            half,
-            piece(0).session,
-            &[Lease {
-                index: 0,
-                attempt: 1,
-            }],
-        );
-        assert_eq!(
-            kept.len(),
-            1,
-            "the first bid was cheaper than an open slot, so it was evicted"
-        );
+        let kept = book.renew(half, piece(0).session, &[Lease { index: 0, attempt: 1 }]);
+        assert_eq!(kept.len(), 1, "the first bid was cheaper than an open slot, so it was evicted");
         assert_eq!(book.expire(NOW + book.lease()), [piece(1)]);
         assert_eq!(book.holders(), 0);
     }
 
     #[test]
     fn the_table_of_attempts_is_bounded() {
-        let config = BookConfig {
-            attempts_max: 2,
-            ..BookConfig::default()
-        };
+        let config = BookConfig { attempts_max: 2, ..BookConfig::default() };
         let mut book = Book::new(Terms::default(), config, 0);
         book.bid(NOW, piece(0), 1, nats(1.0), 0);
         book.bid(NOW, piece(1), 1, nats(2.0), 0);

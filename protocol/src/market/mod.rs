@@ -30,10 +30,7 @@ pub struct Terms {
 impl Default for Terms {
     fn default() -> Self {
         // 0.05 nats: at most 5 % of the geometric mean rate. 9.21 nats: a factor of 10,000.
-        Self {
-            eps: Nats::from_f64(0.05),
-            spread: Nats::from_f64(9.21),
-        }
+        Self { eps: Nats::from_f64(0.05), spread: Nats::from_f64(9.21) }
     }
 }
 

@@ -57,10 +57,7 @@ impl Worker {
 
     /// Seconds for the whole model's work, to sort by: smaller is better.
     fn whole(&self, profile: &ModelProfile) -> f64 {
-        let everything = profile.piece(LayerRange {
-            first: 0,
-            end: profile.layers(),
-        });
+        let everything = profile.piece(LayerRange { first: 0, end: profile.layers() });
         self.provider.speed.seconds(&everything.work) * f64::from(self.sharers)
     }
 }
@@ -75,10 +72,8 @@ pub fn propose(
     pieces_max: usize,
     gain_min: f64,
 ) -> Option<Proposal> {
-    let mut singles: Vec<Proposal> = workers
-        .iter()
-        .filter_map(|worker| balance(profile, &[*worker]))
-        .collect();
+    let mut singles: Vec<Proposal> =
+        workers.iter().filter_map(|worker| balance(profile, &[*worker])).collect();
     singles.sort_by(|a, b| a.latency.total_cmp(&b.latency));
     let single = singles.into_iter().next();
     if goal == Goal::Latency {
@@ -89,16 +84,10 @@ pub fn propose(
     }
     let mut sorted = workers.to_vec();
     sorted.sort_by(|a, b| {
-        a.whole(profile)
-            .total_cmp(&b.whole(profile))
-            .then_with(|| a.node.cmp(&b.node))
+        a.whole(profile).total_cmp(&b.whole(profile)).then_with(|| a.node.cmp(&b.node))
     });
     sorted.retain(|worker| worker.whole(profile).is_finite());
-    sorted.truncate(
-        pieces_max
-            .min(PIECES_MAX)
-            .min(usize::from(profile.layers())),
-    );
+    sorted.truncate(pieces_max.min(PIECES_MAX).min(usize::from(profile.layers())));
     let table = Table::fill(profile, &sorted);
     let split = (2..=sorted.len()).filter_map(|pieces| table.proposal(pieces));
     split.fold(single, |best, next| match best {
@@ -133,18 +122,12 @@ impl<'a> Table<'a> {
                         let last = worker.seconds(profile, LayerRange { first, end });
                         (best[k][usize::from(first)].0.max(last), first)
                     });
-                    before
-                        .min_by(|a, b| a.0.total_cmp(&b.0))
-                        .unwrap_or((f64::INFINITY, 0))
+                    before.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0))
                 })
                 .collect();
             best.push(row);
         }
-        Self {
-            profile,
-            workers,
-            best,
-        }
+        Self { profile, workers, best }
     }
 
     fn proposal(&self, pieces: usize) -> Option<Proposal> {
@@ -164,16 +147,9 @@ impl<'a> Table<'a> {
         let plan = Plan::from_cuts(layers, &cuts)?;
         let workers = &self.workers[..pieces];
         let times = plan.pieces().iter().zip(workers);
-        let latency = times
-            .map(|(layers, worker)| worker.seconds(self.profile, *layers))
-            .sum();
+        let latency = times.map(|(layers, worker)| worker.seconds(self.profile, *layers)).sum();
         let order = workers.iter().map(|worker| worker.node).collect();
-        Some(Proposal {
-            plan,
-            order,
-            bottleneck,
-            latency,
-        })
+        Some(Proposal { plan, order, bottleneck, latency })
     }
 }
 
@@ -190,26 +166,15 @@ mod tests {
     fn profile(flops: &[u64], cut_bytes: u64) -> ModelProfile {
         let layers: Vec<LayerProfile> = flops
             .iter()
-            .map(|flops| LayerProfile {
-                work: Work([*flops, 0, 0, 0, 0]),
-                weight_bytes: 1,
-            })
+            .map(|flops| LayerProfile { work: Work([*flops, 0, 0, 0, 0]), weight_bytes: 1 })
             .collect();
         ModelProfile::new(ModelId([0; 32]), &layers, vec![cut_bytes; flops.len() + 1])
             .expect("good")
     }
 
     fn worker(node: u8, speed: u64) -> Worker {
-        let provider = Provider {
-            speed: Speed([speed; 5]),
-            bandwidth: 10.0,
-            memory_free: 100,
-        };
-        Worker {
-            node: NodeId([node; 32]),
-            provider,
-            sharers: 1,
-        }
+        let provider = Provider { speed: Speed([speed; 5]), bandwidth: 10.0, memory_free: 100 };
+        Worker { node: NodeId([node; 32]), provider, sharers: 1 }
     }
 
     fn check(flops: &[u64], cut_bytes: u64, speeds: &[u64], ends: &[u16], bottleneck: f64) {
@@ -218,11 +183,7 @@ mod tests {
         let best = propose(&profile, &workers, Goal::Throughput, 8, 0.02).expect("a plan");
         let got: Vec<u16> = best.plan.pieces().iter().map(|piece| piece.end).collect();
         assert_eq!(got, ends);
-        assert!(
-            (best.bottleneck - bottleneck).abs() < 1e-9,
-            "{}",
-            best.bottleneck
-        );
+        assert!((best.bottleneck - bottleneck).abs() < 1e-9, "{}", best.bottleneck);
     }
 
     #[test]
@@ -269,17 +230,11 @@ mod tests {
     /// Every way to cut, tried one by one.
     fn brute(profile: &ModelProfile, workers: &[Worker], first: u16) -> f64 {
         let Some((worker, rest)) = workers.split_first() else {
-            return if first == profile.layers() {
-                0.0
-            } else {
-                f64::INFINITY
-            };
+            return if first == profile.layers() { 0.0 } else { f64::INFINITY };
         };
         let ends = first + 1..=profile.layers();
         let each = ends.map(|end| {
-            worker
-                .seconds(profile, LayerRange { first, end })
-                .max(brute(profile, rest, end))
+            worker.seconds(profile, LayerRange { first, end }).max(brute(profile, rest, end))
         });
         each.fold(f64::INFINITY, f64::min)
     }

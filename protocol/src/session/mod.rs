@@ -152,11 +152,7 @@ enum Phase {
     /// The engine cuts the graph.
     Slicing,
     /// Providers load their pieces.
-    Installing {
-        since: Timestamp,
-        sent: Timestamp,
-        ready: BTreeSet<u16>,
-    },
+    Installing { since: Timestamp, sent: Timestamp, ready: BTreeSet<u16> },
     /// Requests flow.
     Streaming,
     /// It is over.
@@ -201,10 +197,7 @@ impl Session {
             id,
             profile,
             planning,
-            phase: Phase::Searching {
-                since: now,
-                retry: now,
-            },
+            phase: Phase::Searching { since: now, retry: now },
             plan: None,
             bidder: Bidder::new(id, view.terms, 0, 0, Vec::new()),
             epoch: 0,
@@ -234,12 +227,7 @@ impl Session {
     #[must_use]
     pub fn pieces(&self) -> Option<Vec<PieceProfile>> {
         let plan = self.plan.as_ref()?;
-        Some(
-            plan.pieces()
-                .iter()
-                .map(|layers| self.profile.piece(*layers))
-                .collect(),
-        )
+        Some(plan.pieces().iter().map(|layers| self.profile.piece(*layers)).collect())
     }
 
     /// Which model.
@@ -288,30 +276,17 @@ impl Session {
         self.heard.insert(from, now);
         self.messages += 1;
         match message {
-            Message::Award {
-                index,
-                attempt,
-                holders,
-                ..
-            } => {
+            Message::Award { index, attempt, holders, .. } => {
                 self.holders.insert(from, *holders);
                 if let Some(lease) = self.bidder.on_award(from, *index, *attempt) {
                     self.send(
                         from,
-                        Message::Release {
-                            session: self.id.number,
-                            leases: vec![lease],
-                        },
+                        Message::Release { session: self.id.number, leases: vec![lease] },
                         out,
                     );
                 }
             }
-            Message::Refusal {
-                index,
-                attempt,
-                reason: RefusalReason::Outbid,
-                ..
-            } => {
+            Message::Refusal { index, attempt, reason: RefusalReason::Outbid, .. } => {
                 self.bidder.on_outbid(from, *index, *attempt);
             }
             Message::Refusal { index, attempt, .. } => {
@@ -320,27 +295,15 @@ impl Session {
             Message::Eviction { index, attempt, .. } => {
                 self.bidder.on_eviction(from, *index, *attempt);
             }
-            Message::Renewed {
-                leases, holders, ..
-            } => {
+            Message::Renewed { leases, holders, .. } => {
                 self.holders.insert(from, *holders);
                 self.bidder.on_renewed(from, leases);
             }
-            Message::Ready {
-                index,
-                epoch,
-                holders,
-                ..
-            } => {
+            Message::Ready { index, epoch, holders, .. } => {
                 self.holders.insert(from, *holders);
                 self.on_ready(now, from, *index, *epoch, view, out);
             }
-            Message::Failed {
-                index,
-                epoch,
-                reason,
-                ..
-            } if *epoch == self.epoch => {
+            Message::Failed { index, epoch, reason, .. } if *epoch == self.epoch => {
                 self.on_failed(now, from, *index, *reason, view, out);
             }
             // Only requesters send these, and they go to the book.
@@ -363,10 +326,7 @@ impl Session {
     ) {
         let lost = self.bidder.on_provider_lost(node);
         if !lost.is_empty() {
-            out.push(Output::Event(Event::ProviderLost {
-                session: self.id.number,
-                node,
-            }));
+            out.push(Output::Event(Event::ProviderLost { session: self.id.number, node }));
         }
         self.advance(now, view, out);
     }
@@ -383,11 +343,7 @@ impl Session {
         if self.phase == Phase::Slicing && wanted {
             self.slices = slices;
             self.epoch += 1;
-            self.phase = Phase::Installing {
-                since: now,
-                sent: now,
-                ready: BTreeSet::new(),
-            };
+            self.phase = Phase::Installing { since: now, sent: now, ready: BTreeSet::new() };
             self.send_installs(out);
         }
     }
@@ -420,10 +376,7 @@ impl Session {
             Phase::Bidding => self.bidder.deadline(config.bid_patience),
             Phase::Settling { until } => Some(*until),
             Phase::Installing { sent, .. } => Some(*sent + config.install_every),
-            Phase::Streaming => self
-                .requests
-                .waiting_since()
-                .map(|t| t + self.stall_after(config)),
+            Phase::Streaming => self.requests.waiting_since().map(|t| t + self.stall_after(config)),
             Phase::Slicing => None,
             Phase::Ended => return None,
         };
@@ -443,10 +396,7 @@ impl Session {
         } else if now >= since + view.config.search_max {
             self.fail(SessionError::NoProvider, out);
         } else {
-            self.phase = Phase::Searching {
-                since,
-                retry: now + view.config.retry_every,
-            };
+            self.phase = Phase::Searching { since, retry: now + view.config.retry_every };
         }
     }
 
@@ -494,34 +444,21 @@ impl Session {
     ) {
         let pieces = plan.pieces().iter().map(|layers| {
             let piece = self.profile.piece(*layers);
-            let offers = view
-                .offers
-                .iter()
-                .filter(|o| !self.excluded.contains(&o.node));
+            let offers = view.offers.iter().filter(|o| !self.excluded.contains(&o.node));
             let candidates = offers.filter_map(|offer| {
                 let log_rate = cost::log_rate(&piece, &offer.provider)?;
-                Some(Candidate {
-                    provider: offer.node,
-                    log_rate,
-                })
+                Some(Candidate { provider: offer.node, log_rate })
             });
             (piece.weight_bytes, candidates.collect())
         });
         let attempt = self.bidder.attempt();
-        self.bidder = Bidder::new(
-            self.id,
-            view.terms,
-            view.offers.len(),
-            attempt,
-            pieces.collect(),
-        );
+        self.bidder =
+            Bidder::new(self.id, view.terms, view.offers.len(), attempt, pieces.collect());
         self.plan = Some(plan);
         self.auction_began = now;
         self.messages = 0;
         self.phase = Phase::Bidding;
-        out.push(Output::SessionChanged {
-            session: self.id.number,
-        });
+        out.push(Output::SessionChanged { session: self.id.number });
         self.advance(now, view, out);
     }
 
@@ -536,9 +473,7 @@ impl Session {
         }
         match self.phase {
             Phase::Bidding => {
-                self.phase = Phase::Settling {
-                    until: now + view.config.settle,
-                };
+                self.phase = Phase::Settling { until: now + view.config.settle };
             }
             Phase::Settling { until } if now >= until => self.agree(now, view, out),
             Phase::Settling { .. }
@@ -559,11 +494,8 @@ impl Session {
             self.phase = Phase::Bidding;
             self.requests.hold_back(now);
         }
-        let asks: BTreeMap<NodeId, Option<Nats>> = view
-            .offers
-            .iter()
-            .map(|offer| (offer.node, offer.ask.level))
-            .collect();
+        let asks: BTreeMap<NodeId, Option<Nats>> =
+            view.offers.iter().map(|offer| (offer.node, offer.ask.level)).collect();
         let price = |node: &NodeId| asks.get(node).copied().flatten();
         for (to, message) in self.bidder.poll(now, view.config.bid_patience, &price) {
             self.send(to, message, out);
@@ -590,10 +522,7 @@ impl Session {
         self.requests.hold_back(now);
         self.plan = None;
         // Not at once: what made it fail is in the picture that it would plan with.
-        self.phase = Phase::Searching {
-            since: now,
-            retry: now + view.config.retry_every,
-        };
+        self.phase = Phase::Searching { since: now, retry: now + view.config.retry_every };
     }
 
     fn agree(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
@@ -608,17 +537,9 @@ impl Session {
         self.latency = agreement.pieces.iter().map(|piece| piece.seconds).sum();
         self.renewed = now;
         self.phase = Phase::Slicing;
-        out.push(Output::Event(Event::Agreed {
-            session: self.id.number,
-            agreement,
-        }));
-        out.push(Output::SessionChanged {
-            session: self.id.number,
-        });
-        out.push(Output::Slice {
-            session: self.id.number,
-            plan,
-        });
+        out.push(Output::Event(Event::Agreed { session: self.id.number, agreement }));
+        out.push(Output::SessionChanged { session: self.id.number });
+        out.push(Output::Slice { session: self.id.number, plan });
     }
 
     /// The auction says who; with providers and shares known, the cuts are fitted to them. Any
@@ -627,10 +548,8 @@ impl Session {
         let (Planning::Pf(_), Some(plan)) = (&self.planning, &self.plan) else {
             return;
         };
-        let workers: Option<Vec<Worker>> = placement
-            .iter()
-            .map(|node| self.worker(node, view))
-            .collect();
+        let workers: Option<Vec<Worker>> =
+            placement.iter().map(|node| self.worker(node, view)).collect();
         let Some(workers) = workers else { return };
         let Some(best) = partition::balance(&self.profile, &workers) else {
             return;
@@ -640,11 +559,8 @@ impl Session {
             cost::seconds(&piece, &worker.provider) * f64::from(worker.sharers)
         });
         let bottleneck = times.fold(0.0, f64::max);
-        let gain_min = if self.was_running {
-            view.config.gain_min_running
-        } else {
-            view.config.gain_min
-        };
+        let gain_min =
+            if self.was_running { view.config.gain_min_running } else { view.config.gain_min };
         if best.bottleneck < bottleneck * (1.0 - gain_min) {
             self.plan = Some(best.plan);
         }
@@ -653,11 +569,7 @@ impl Session {
     fn worker(&self, node: &NodeId, view: &View<'_>) -> Option<Worker> {
         let offer = view.offers.iter().find(|offer| offer.node == *node)?;
         let sharers = self.holders.get(node).copied().unwrap_or(1).max(1);
-        Some(Worker {
-            node: *node,
-            provider: offer.provider,
-            sharers,
-        })
+        Some(Worker { node: *node, provider: offer.provider, sharers })
     }
 
     fn agreement(
@@ -696,15 +608,13 @@ impl Session {
         let Phase::Installing { ready, .. } = &self.phase else {
             return;
         };
-        let missing: Vec<u16> = (0..)
-            .take(placement.len())
-            .filter(|i| !ready.contains(i))
-            .collect();
+        let missing: Vec<u16> =
+            (0..).take(placement.len()).filter(|i| !ready.contains(i)).collect();
         for index in missing {
             let at = usize::from(index);
-            let next = placement
-                .get(at + 1)
-                .map_or(Hop::Requester, |node| Hop::Piece(*node));
+            let next = placement.get(at + 1).map_or(Hop::Requester, |node| Hop::Piece(*node));
+            let before = at.checked_sub(1).and_then(|at| placement.get(at));
+            let previous = before.map_or(Hop::Requester, |node| Hop::Piece(*node));
             let (slice, slice_bytes) = self.slices[at];
             let install = Message::Install {
                 session: self.id.number,
@@ -715,6 +625,7 @@ impl Session {
                 layers: plan.pieces()[at],
                 slice,
                 slice_bytes,
+                previous,
                 next,
             };
             self.send(placement[at], install, out);
@@ -749,11 +660,7 @@ impl Session {
         self.phase = Phase::Streaming;
         self.was_running = true;
         let agreement = self.agreement(now, &placement, &plan, view);
-        out.push(Output::Event(Event::Ready {
-            session: self.id.number,
-            epoch,
-            agreement,
-        }));
+        out.push(Output::Event(Event::Ready { session: self.id.number, epoch, agreement }));
         self.pump(now, out);
     }
 
@@ -775,14 +682,7 @@ impl Session {
             }
             FailureReason::BadSlice | FailureReason::Weights => {
                 let leases = vec![Lease { index, attempt }];
-                self.send(
-                    from,
-                    Message::Release {
-                        session: self.id.number,
-                        leases,
-                    },
-                    out,
-                );
+                self.send(from, Message::Release { session: self.id.number, leases }, out);
                 self.bidder.on_excluded(from, index, attempt);
                 self.excluded.insert(from);
                 self.strike(now, SessionError::NotInstalled(reason), view, out);
@@ -809,18 +709,19 @@ impl Session {
 
     /// Something between the providers is broken: the same plan, a new epoch, all requests again.
     fn reinstall(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        // A broken link is reported once a frame: only the first report of an epoch counts.
+        let running = |phase: &Phase| matches!(phase, Phase::Streaming | Phase::Installing { .. });
+        if !running(&self.phase) {
+            return;
+        }
         self.strike(now, SessionError::Stalled, view, out);
-        let running = matches!(self.phase, Phase::Streaming | Phase::Installing { .. });
-        if !running {
+        if !running(&self.phase) {
             return;
         }
         self.requests.hold_back(now);
         self.phase = Phase::Slicing;
         if let Some(plan) = self.plan.clone() {
-            out.push(Output::Slice {
-                session: self.id.number,
-                plan,
-            });
+            out.push(Output::Slice { session: self.id.number, plan });
         }
     }
 
@@ -859,24 +760,14 @@ impl Session {
         self.renewed = now;
         for (to, leases) in self.bidder.leases() {
             self.heard.entry(to).or_insert(now);
-            self.send(
-                to,
-                Message::Renew {
-                    session: self.id.number,
-                    leases,
-                },
-                out,
-            );
+            self.send(to, Message::Renew { session: self.id.number, leases }, out);
         }
     }
 
     fn drop_silent(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let leases = self.bidder.leases();
         self.heard.retain(|node, _| leases.contains_key(node));
-        let quiet = self
-            .heard
-            .iter()
-            .filter(|(_, at)| now.since(**at) >= view.config.silence_max);
+        let quiet = self.heard.iter().filter(|(_, at)| now.since(**at) >= view.config.silence_max);
         let mut lost: BTreeSet<NodeId> = quiet.map(|(node, _)| *node).collect();
         lost.extend(self.bidder.silent(view.config.bid_sends_max));
         for node in lost {
@@ -889,11 +780,7 @@ impl Session {
         if self.phase != Phase::Streaming {
             return;
         }
-        let Some(first) = self
-            .bidder
-            .placement()
-            .and_then(|nodes| nodes.first().copied())
-        else {
+        let Some(first) = self.bidder.placement().and_then(|nodes| nodes.first().copied()) else {
             return;
         };
         let pieces = self.plan.as_ref().map_or(1, |plan| plan.pieces().len());
@@ -901,25 +788,13 @@ impl Session {
         let window = pieces * 2 + 1;
         for request in self.requests.start(now, window) {
             let (session, epoch) = (self.id.number, self.epoch);
-            out.push(Output::SendInput {
-                session,
-                epoch,
-                request,
-                to: first,
-            });
+            out.push(Output::SendInput { session, epoch, request, to: first });
         }
     }
 
     fn release_all(&mut self, out: &mut Vec<Output>) {
         for (to, leases) in self.bidder.leases() {
-            self.send(
-                to,
-                Message::Release {
-                    session: self.id.number,
-                    leases,
-                },
-                out,
-            );
+            self.send(to, Message::Release { session: self.id.number, leases }, out);
         }
         self.bidder = self.bidder.emptied();
         self.heard.clear();
@@ -927,10 +802,7 @@ impl Session {
 
     fn fail(&mut self, error: SessionError, out: &mut Vec<Output>) {
         self.phase = Phase::Ended;
-        out.push(Output::Event(Event::Failed {
-            session: self.id.number,
-            error,
-        }));
+        out.push(Output::Event(Event::Failed { session: self.id.number, error }));
     }
 
     fn send(&mut self, to: NodeId, message: Message, out: &mut Vec<Output>) {

@@ -36,21 +36,13 @@ impl Agreement {
     /// Predicted inferences per second of the whole pipeline: those of its slowest piece.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        1.0 / self
-            .pieces
-            .iter()
-            .map(|piece| piece.seconds)
-            .fold(0.0, f64::max)
+        1.0 / self.pieces.iter().map(|piece| piece.seconds).fold(0.0, f64::max)
     }
 
     /// Jain's index of the pieces' rates.
     #[must_use]
     pub fn jain(&self) -> f64 {
-        let rates: Vec<f64> = self
-            .pieces
-            .iter()
-            .map(|piece| 1.0 / piece.seconds)
-            .collect();
+        let rates: Vec<f64> = self.pieces.iter().map(|piece| 1.0 / piece.seconds).collect();
         cost::jain(&rates)
     }
 }

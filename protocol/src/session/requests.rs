@@ -72,10 +72,7 @@ mod tests {
         assert!(!requests.push(5, 5), "at the limit");
         assert_eq!(requests.start(Timestamp(1), 3), [0, 1, 2]);
         assert!(requests.complete(Timestamp(2), 1));
-        assert!(
-            !requests.complete(Timestamp(2), 1),
-            "a second copy of its output"
-        );
+        assert!(!requests.complete(Timestamp(2), 1), "a second copy of its output");
         requests.hold_back(Timestamp(3));
         assert_eq!(requests.waiting_since(), None);
         assert_eq!(requests.start(Timestamp(4), 9), [0, 2, 3, 4]);

@@ -69,17 +69,13 @@ pub fn check_outcome(instance: &Instance, terms: Terms, outcome: &Outcome) -> Re
         (None, Some(_)) => return Err("a piece called infeasible that has a place".to_owned()),
         (Some(placed), Some(best)) => (placed, best),
     };
-    let utility = instance
-        .utility(&placed)
-        .ok_or("an infeasible assignment")?;
+    let utility = instance.utility(&placed).ok_or("an infeasible assignment")?;
     let bound = best - terms.eps.times(instance.pieces() as u64);
     if utility > best {
         return Err(format!("U = {utility} above the optimum {best}"));
     }
     if utility < bound {
-        return Err(format!(
-            "U = {utility} below the bound {bound} (optimum {best})"
-        ));
+        return Err(format!("U = {utility} below the bound {bound} (optimum {best})"));
     }
     Ok(())
 }
@@ -118,16 +114,8 @@ struct Arena {
 
 #[derive(Clone)]
 enum Parcel {
-    ToProvider {
-        provider: usize,
-        requester: usize,
-        message: Message,
-    },
-    ToRequester {
-        provider: usize,
-        requester: usize,
-        message: Message,
-    },
+    ToProvider { provider: usize, requester: usize, message: Message },
+    ToRequester { provider: usize, requester: usize, message: Message },
 }
 
 const NOW: Timestamp = Timestamp(1);
@@ -135,47 +123,22 @@ const NOW: Timestamp = Timestamp(1);
 impl Arena {
     fn new(instance: &Instance, terms: Terms, mischief: Mischief) -> Self {
         let book = |slots: &u16| {
-            let config = BookConfig {
-                slots: *slots,
-                ..BookConfig::default()
-            };
+            let config = BookConfig { slots: *slots, ..BookConfig::default() };
             Book::new(terms, config, 0)
         };
         let chunks = instance.log_rates.chunks(mischief.pieces_each);
         let requesters = chunks.enumerate().map(|(number, pieces)| {
             let seats = pieces.iter().map(|rates| {
                 let feasible = rates.iter().enumerate().filter_map(|(provider, rate)| {
-                    Some(Candidate {
-                        provider: node_id(provider),
-                        log_rate: (*rate)?,
-                    })
+                    Some(Candidate { provider: node_id(provider), log_rate: (*rate)? })
                 });
                 (0, feasible.collect())
             });
-            let bidder = Bidder::new(
-                session(number),
-                terms,
-                instance.providers(),
-                0,
-                seats.collect(),
-            );
+            let bidder =
+                Bidder::new(session(number), terms, instance.providers(), 0, seats.collect());
             // A provider without a place says so in its adverts, which everyone has heard.
-            let closed = instance
-                .capacity
-                .iter()
-                .enumerate()
-                .filter(|(_, slots)| **slots == 0);
-            let asks = closed
-                .map(|(j, _)| {
-                    (
-                        node_id(j),
-                        Ask {
-                            version: 0,
-                            level: None,
-                        },
-                    )
-                })
-                .collect();
+            let closed = instance.capacity.iter().enumerate().filter(|(_, slots)| **slots == 0);
+            let asks = closed.map(|(j, _)| (node_id(j), Ask { version: 0, level: None })).collect();
             Requester { bidder, asks }
         });
         Self {
@@ -193,11 +156,7 @@ impl Arena {
             let price = |node: &NodeId| asks.get(node).map_or(Some(Nats::ZERO), |ask| ask.level);
             for (to, message) in requester.bidder.poll(NOW, Duration::from_secs(60), &price) {
                 let provider = provider_of(&to);
-                self.bag.push(Parcel::ToProvider {
-                    provider,
-                    requester: number,
-                    message,
-                });
+                self.bag.push(Parcel::ToProvider { provider, requester: number, message });
             }
         }
     }
@@ -213,18 +172,10 @@ impl Arena {
             self.bag.swap_remove(at)
         };
         match parcel {
-            Parcel::ToProvider {
-                provider,
-                requester,
-                message,
-            } => {
+            Parcel::ToProvider { provider, requester, message } => {
                 self.to_provider(provider, requester, &message);
             }
-            Parcel::ToRequester {
-                provider,
-                requester,
-                message,
-            } => {
+            Parcel::ToRequester { provider, requester, message } => {
                 self.to_requester(provider, requester, &message);
             }
         }
@@ -234,54 +185,27 @@ impl Arena {
     fn to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
         let id = session(requester);
         match message {
-            Message::Bid {
-                session,
-                index,
-                attempt,
-                level,
-                weight_bytes,
-            } => {
-                let piece = PieceId {
-                    session: id,
-                    index: *index,
-                };
+            Message::Bid { session, index, attempt, level, weight_bytes } => {
+                let piece = PieceId { session: id, index: *index };
                 let book = &mut self.providers[provider];
                 let verdict = book.bid(NOW, piece, *attempt, *level, *weight_bytes);
                 let (ask, holders) = (book.ask(), book.holders());
                 let (session, index, attempt) = (*session, *index, *attempt);
                 let answer = match verdict {
                     Verdict::Stale => return,
-                    Verdict::Refused(reason) => Message::Refusal {
-                        session,
-                        index,
-                        attempt,
-                        ask,
-                        reason,
-                    },
+                    Verdict::Refused(reason) => {
+                        Message::Refusal { session, index, attempt, ask, reason }
+                    }
                     Verdict::Accepted { evicted } => {
                         self.tell_evicted(provider, ask, &evicted);
-                        Message::Award {
-                            session,
-                            index,
-                            attempt,
-                            ask,
-                            lease_ms: 1000,
-                            holders,
-                        }
+                        Message::Award { session, index, attempt, ask, lease_ms: 1000, holders }
                     }
                 };
-                self.bag.push(Parcel::ToRequester {
-                    provider,
-                    requester,
-                    message: answer,
-                });
+                self.bag.push(Parcel::ToRequester { provider, requester, message: answer });
             }
             Message::Release { leases, .. } => {
                 for lease in leases {
-                    let piece = PieceId {
-                        session: id,
-                        index: lease.index,
-                    };
+                    let piece = PieceId { session: id, index: lease.index };
                     self.providers[provider].release(NOW, piece, lease.attempt);
                 }
             }
@@ -292,18 +216,9 @@ impl Arena {
     fn tell_evicted(&mut self, provider: usize, ask: Ask, evicted: &[(PieceId, u32)]) {
         for (piece, attempt) in evicted {
             let (session, index, attempt) = (piece.session.number, piece.index, *attempt);
-            let message = Message::Eviction {
-                session,
-                index,
-                attempt,
-                ask,
-            };
+            let message = Message::Eviction { session, index, attempt, ask };
             let requester = usize::try_from(session).expect("small");
-            self.bag.push(Parcel::ToRequester {
-                provider,
-                requester,
-                message,
-            });
+            self.bag.push(Parcel::ToRequester { provider, requester, message });
         }
     }
 
@@ -321,22 +236,10 @@ impl Arena {
             }
         }
         match message {
-            Message::Award {
-                session,
-                index,
-                attempt,
-                ..
-            } => {
+            Message::Award { session, index, attempt, .. } => {
                 if let Some(lease) = requester.bidder.on_award(from, *index, *attempt) {
-                    let message = Message::Release {
-                        session: *session,
-                        leases: vec![lease],
-                    };
-                    self.bag.push(Parcel::ToProvider {
-                        provider,
-                        requester: number,
-                        message,
-                    });
+                    let message = Message::Release { session: *session, leases: vec![lease] };
+                    self.bag.push(Parcel::ToProvider { provider, requester: number, message });
                 }
             }
             Message::Refusal { index, attempt, .. } => {
@@ -350,18 +253,12 @@ impl Arena {
     }
 
     fn outcome(&self, messages: u64, quiescent: bool) -> Outcome {
-        let states = self
-            .requesters
-            .iter()
-            .flat_map(|requester| requester.bidder.states());
+        let states = self.requesters.iter().flat_map(|requester| requester.bidder.states());
         let assignment = states.map(|state| match state {
             SeatState::Held { provider } => Some(provider_of(&provider)),
             SeatState::Open | SeatState::Bidding { .. } | SeatState::Infeasible => None,
         });
-        let tallies = self
-            .requesters
-            .iter()
-            .map(|requester| requester.bidder.tally());
+        let tallies = self.requesters.iter().map(|requester| requester.bidder.tally());
         Outcome {
             assignment: assignment.collect(),
             rounds: tallies.clone().map(|tally| tally.rounds).max().unwrap_or(0),
@@ -386,10 +283,7 @@ impl Arena {
 }
 
 fn session(number: usize) -> SessionId {
-    SessionId {
-        requester: node_id(1000 + number),
-        number: number as u64,
-    }
+    SessionId { requester: node_id(1000 + number), number: number as u64 }
 }
 
 fn provider_of(node: &NodeId) -> usize {

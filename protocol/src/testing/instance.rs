@@ -66,45 +66,34 @@ impl Arbitrary for Instance {
             let step = f64::from(u32::arbitrary(g) % grid) / f64::from(grid);
             (!forbidden).then(|| Nats::from_f64(step * 4.0 - 1.0))
         };
-        let log_rates = (0..pieces)
-            .map(|_| (0..providers).map(|_| rate(g)).collect())
-            .collect();
+        let log_rates = (0..pieces).map(|_| (0..providers).map(|_| rate(g)).collect()).collect();
         let capacity_max = *g.choose(&[1_u16, 3, 12]).expect("not empty");
-        let capacity = (0..providers)
-            .map(|_| u16::arbitrary(g) % (capacity_max + 1))
-            .collect();
-        Self {
-            log_rates,
-            capacity,
-        }
+        let capacity = (0..providers).map(|_| u16::arbitrary(g) % (capacity_max + 1)).collect();
+        Self { log_rates, capacity }
     }
 
     fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
         let whole = self.clone();
-        let fewer_pieces = (0..whole.pieces())
-            .filter(move |_| whole.pieces() > 1)
-            .map({
-                let whole = self.clone();
-                move |gone| {
-                    let mut less = whole.clone();
-                    less.log_rates.remove(gone);
-                    less
-                }
-            });
+        let fewer_pieces = (0..whole.pieces()).filter(move |_| whole.pieces() > 1).map({
+            let whole = self.clone();
+            move |gone| {
+                let mut less = whole.clone();
+                less.log_rates.remove(gone);
+                less
+            }
+        });
         let whole = self.clone();
-        let fewer_providers = (0..whole.providers())
-            .filter(move |_| whole.providers() > 1)
-            .map({
-                let whole = self.clone();
-                move |gone| {
-                    let mut less = whole.clone();
-                    less.capacity.remove(gone);
-                    less.log_rates.iter_mut().for_each(|rates| {
-                        rates.remove(gone);
-                    });
-                    less
-                }
-            });
+        let fewer_providers = (0..whole.providers()).filter(move |_| whole.providers() > 1).map({
+            let whole = self.clone();
+            move |gone| {
+                let mut less = whole.clone();
+                less.capacity.remove(gone);
+                less.log_rates.iter_mut().for_each(|rates| {
+                    rates.remove(gone);
+                });
+                less
+            }
+        });
         Box::new(fewer_pieces.chain(fewer_providers))
     }
 }

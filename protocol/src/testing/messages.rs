@@ -23,11 +23,7 @@ pub enum AnyMessage {
 
 impl Arbitrary for AnyMessage {
     fn arbitrary(g: &mut Gen) -> Self {
-        if bool::arbitrary(g) {
-            Self::Advert(advert(g))
-        } else {
-            Self::Market(market(g))
-        }
+        if bool::arbitrary(g) { Self::Advert(advert(g)) } else { Self::Market(market(g)) }
     }
 }
 
@@ -61,10 +57,7 @@ fn advert(g: &mut Gen) -> Advert {
 fn market(g: &mut Gen) -> Message {
     let (session, index) = (u64::arbitrary(g), u16::arbitrary(g));
     let (attempt, epoch) = (u32::arbitrary(g), u32::arbitrary(g));
-    let leases = few(g, 6, |g| Lease {
-        index: u16::arbitrary(g),
-        attempt: u32::arbitrary(g),
-    });
+    let leases = few(g, 6, |g| Lease { index: u16::arbitrary(g), attempt: u32::arbitrary(g) });
     let holders = u16::arbitrary(g);
     match u8::arbitrary(g) % 10 {
         0 => Message::Bid {
@@ -74,47 +67,15 @@ fn market(g: &mut Gen) -> Message {
             level: level(g),
             weight_bytes: u64::arbitrary(g),
         },
-        1 => Message::Award {
-            session,
-            index,
-            attempt,
-            ask: ask(g),
-            lease_ms: epoch,
-            holders,
-        },
-        2 => Message::Refusal {
-            session,
-            index,
-            attempt,
-            ask: ask(g),
-            reason: refusal(g),
-        },
-        3 => Message::Eviction {
-            session,
-            index,
-            attempt,
-            ask: ask(g),
-        },
+        1 => Message::Award { session, index, attempt, ask: ask(g), lease_ms: epoch, holders },
+        2 => Message::Refusal { session, index, attempt, ask: ask(g), reason: refusal(g) },
+        3 => Message::Eviction { session, index, attempt, ask: ask(g) },
         4 => Message::Renew { session, leases },
-        5 => Message::Renewed {
-            session,
-            leases,
-            holders,
-        },
+        5 => Message::Renewed { session, leases, holders },
         6 => Message::Release { session, leases },
         7 => install(g, session, index, attempt, epoch),
-        8 => Message::Ready {
-            session,
-            index,
-            epoch,
-            holders,
-        },
-        _ => Message::Failed {
-            session,
-            index,
-            epoch,
-            reason: failure(g),
-        },
+        8 => Message::Ready { session, index, epoch, holders },
+        _ => Message::Failed { session, index, epoch, reason: failure(g) },
     }
 }
 
@@ -126,18 +87,16 @@ fn install(g: &mut Gen, session: u64, index: u16, attempt: u32, epoch: u32) -> M
         attempt,
         epoch,
         model: ModelId(bytes_32(g)),
-        layers: LayerRange {
-            first,
-            end: first + 1 + u16::arbitrary(g) % 100,
-        },
+        layers: LayerRange { first, end: first + 1 + u16::arbitrary(g) % 100 },
         slice: BlobId(bytes_32(g)),
         slice_bytes: u32::arbitrary(g),
-        next: if bool::arbitrary(g) {
-            Hop::Requester
-        } else {
-            Hop::Piece(NodeId(bytes_32(g)))
-        },
+        previous: hop(g),
+        next: hop(g),
     }
+}
+
+fn hop(g: &mut Gen) -> Hop {
+    if bool::arbitrary(g) { Hop::Requester } else { Hop::Piece(NodeId(bytes_32(g))) }
 }
 
 fn piece(g: &mut Gen) -> PieceProfile {
@@ -150,15 +109,8 @@ fn piece(g: &mut Gen) -> PieceProfile {
 }
 
 fn ask(g: &mut Gen) -> Ask {
-    let level = if bool::arbitrary(g) {
-        Some(level(g))
-    } else {
-        None
-    };
-    Ask {
-        version: u64::arbitrary(g),
-        level,
-    }
+    let level = if bool::arbitrary(g) { Some(level(g)) } else { None };
+    Ask { version: u64::arbitrary(g), level }
 }
 
 fn level(g: &mut Gen) -> Nats {
@@ -167,14 +119,12 @@ fn level(g: &mut Gen) -> Nats {
 
 fn refusal(g: &mut Gen) -> RefusalReason {
     use RefusalReason::{Busy, Closed, Memory, Outbid};
-    *g.choose(&[Busy, Closed, Memory, Outbid])
-        .expect("not empty")
+    *g.choose(&[Busy, Closed, Memory, Outbid]).expect("not empty")
 }
 
 fn failure(g: &mut Gen) -> FailureReason {
     use FailureReason::{BadSlice, NextHop, NotHeld, Weights};
-    *g.choose(&[BadSlice, NextHop, NotHeld, Weights])
-        .expect("not empty")
+    *g.choose(&[BadSlice, NextHop, NotHeld, Weights]).expect("not empty")
 }
 
 fn few<T>(g: &mut Gen, max: usize, mut draw: impl FnMut(&mut Gen) -> T) -> Vec<T> {

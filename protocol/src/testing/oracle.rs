@@ -63,10 +63,8 @@ impl<'a> Search<'a> {
     #[expect(clippy::type_complexity, reason = "one private caller, two lines away")]
     fn cheapest_chain(&self, piece: usize) -> Option<(usize, Vec<Option<(usize, usize)>>)> {
         let providers = self.instance.providers();
-        let mut cost: Vec<Option<i64>> = self.instance.log_rates[piece]
-            .iter()
-            .map(|rate| rate.map(|rate| -rate.0))
-            .collect();
+        let mut cost: Vec<Option<i64>> =
+            self.instance.log_rates[piece].iter().map(|rate| rate.map(|rate| -rate.0)).collect();
         let mut came_from = vec![None; providers];
         for _ in 0..providers {
             let mut changed = false;

@@ -48,11 +48,7 @@ pub fn encode<M: Wire>(message: &M) -> Result<Vec<u8>, EncodeError> {
     message.validate().map_err(|_| EncodeError)?;
     let mut bytes = vec![VERSION];
     bincode::encode_into_std_write(message, &mut bytes, CONFIG).map_err(|_| EncodeError)?;
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        Err(EncodeError)
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > MESSAGE_BYTES_MAX { Err(EncodeError) } else { Ok(bytes) }
 }
 
 /// The message that the bytes are.

@@ -180,6 +180,8 @@ pub enum Message {
         slice: BlobId,
         /// The slice's length.
         slice_bytes: u32,
+        /// Where its input comes from; frames of anyone else are dropped.
+        previous: Hop,
         /// Where its output goes.
         next: Hop,
     },
@@ -207,12 +209,12 @@ pub enum Message {
     },
 }
 
-/// Where a piece's output goes.
+/// A neighbour of a piece in the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Hop {
-    /// To the provider of the next piece.
+    /// The provider of the neighbouring piece.
     Piece(NodeId),
-    /// Home, to the requester: this is the last piece.
+    /// The requester: this is the first piece, or the last.
     Requester,
 }
 
@@ -274,11 +276,7 @@ impl NodeAdvert {
         if self.addresses.len() > ADDRESSES_MAX {
             return Err("too many addresses");
         }
-        if self
-            .addresses
-            .iter()
-            .any(|address| address.len() > ADDRESS_BYTES_MAX)
-        {
+        if self.addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
             return Err("an address that is too long");
         }
         self.ask.validate()
@@ -318,11 +316,7 @@ impl Wire for Message {
 
 fn validate_level(level: Nats) -> Result<(), &'static str> {
     let range = Nats::ZERO..=LEVEL_MAX;
-    if range.contains(&level) {
-        Ok(())
-    } else {
-        Err("a level out of range")
-    }
+    if range.contains(&level) { Ok(()) } else { Err("a level out of range") }
 }
 
 /// The most models that an advert lists.

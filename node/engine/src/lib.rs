@@ -1,0 +1,75 @@
+//! Runs convolutional networks from ONNX files, whole or in pieces.
+//!
+//! A [`Model`] is an ONNX file (or a slice of one) read into a typed graph of [`Layer`]s with
+//! concrete shapes. Its weights stay where they are, in the mapped file, each named by the
+//! blake3 hash of its bytes. From a model one gets
+//!
+//! - its [`Profile`]: what each layer costs, and what crosses each cut between two layers;
+//! - a [`Slice`]: the ONNX of a range of layers, and the names of the weights it needs. Another
+//!   machine turns these back into a model with [`Model::parse_slice`];
+//! - a [`Piece`]: a range of layers loaded on a device, ready to [`run`](Piece::run).
+//!
+//! Running the pieces of a model one after the other gives the bytes that the whole model gives,
+//! wherever it is cut: what folds together is never cut apart, and a slice is read by the same
+//! importer as a file.
+//!
+//! ```no_run
+//! use starling_engine::{DeviceChoice, Model, Piece, picture};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Model::open("efficientnet-lite0.onnx".as_ref())?;
+//! let half = model.layers().len() / 2;
+//!
+//! // One machine runs the first half ...
+//! let first = Piece::load(&model, 0..half, DeviceChoice::Cpu)?;
+//! let photo = picture::preprocess(&std::fs::read("cat.jpg")?, 224)?;
+//! let activations = first.run(&[photo])?;
+//!
+//! // ... and another the second, from its slice and the weights that the slice lists.
+//! let slice = model.slice(half..model.layers().len());
+//! let theirs = Model::parse_slice(slice.onnx, &model)?;
+//! let second = Piece::load(&theirs, 0..theirs.layers().len(), DeviceChoice::Cpu)?;
+//! let logits = second.run(&activations)?;
+//! # Ok(()) }
+//! ```
+//!
+//! Files and slices may come from anyone. Reading one never panics, and takes time and memory in
+//! proportion to its size. Whether a model that reads is worth running, given the memory that its
+//! [`Profile`] says it takes, is for the caller to decide.
+//!
+//! The crate knows nothing of peers, bids or sockets, and keeps no threads of its own: operators
+//! use the rayon pool of the thread that calls them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "in a test, a panic is the report"))]
+
+pub mod calibrate;
+mod device;
+mod error;
+mod exec;
+mod fold;
+mod graph;
+mod model;
+pub mod npy;
+mod onnx;
+pub mod picture;
+mod piece;
+mod profile;
+mod shape;
+mod slice;
+mod tensor;
+mod weights;
+
+pub use blake3::Hash;
+pub use bytes::Bytes;
+
+pub use device::DeviceChoice;
+pub use error::{ImportError, LoadError, RunError, TensorError};
+pub use graph::{
+    Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand, TensorId, Window,
+};
+pub use model::Model;
+pub use piece::Piece;
+pub use profile::{CutCost, LayerCost, OpClass, Profile};
+pub use slice::Slice;
+pub use tensor::{Tensor, TensorInfo};
+pub use weights::{Weight, WeightRef, WeightSource};

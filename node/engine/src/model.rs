@@ -1,0 +1,199 @@
+//! A model: what was imported from a file or a slice, and the questions one can ask it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::Hash;
+use crate::error::ImportError;
+use crate::graph::{Layer, TensorId};
+use crate::onnx::import::{self, Graph};
+use crate::onnx::proto::ModelProto;
+use crate::onnx::reader;
+use crate::profile::{self, Profile};
+use crate::slice::{self, Slice};
+use crate::tensor::TensorInfo;
+use crate::weights::{WeightRef, WeightSource};
+
+/// An imported ONNX model, or a slice of one. Cheap to clone.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    bytes: Bytes,
+    id: OnceLock<Hash>,
+    graph: Graph,
+    /// The tensors alive across each cut.
+    frontiers: Vec<Vec<TensorInfo>>,
+    /// The bytes of every weight that slices name by hash; hashed when first asked for.
+    weights: OnceLock<HashMap<Hash, Bytes>>,
+}
+
+impl Model {
+    /// Maps an ONNX file into memory and imports it. The model's name is that of the file,
+    /// without `.onnx`.
+    ///
+    /// The file must not change as long as the model is used: replace it by renaming another
+    /// over it, which leaves the mapped one alone.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not an ONNX model, or not one that this engine runs.
+    pub fn open(path: &Path) -> Result<Self, ImportError> {
+        let read_error = |source| ImportError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read_error)?;
+        if !file.metadata().map_err(read_error)?.is_file() {
+            return Err(read_error(std::io::Error::other("it is not a file")));
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        #[expect(unsafe_code, reason = "mapping is how weights are read without copying the file")]
+        // SAFETY: the file is mapped read-only, and the caller keeps others from changing it.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
+        Self::import(Bytes::from_owner(map), &name, None)
+    }
+
+    /// Imports a model from memory, such as one embedded in the program.
+    ///
+    /// # Errors
+    /// When the bytes are not an ONNX model, or not one that this engine runs.
+    pub fn parse(bytes: Bytes, name: &str) -> Result<Self, ImportError> {
+        Self::import(bytes, name, None)
+    }
+
+    /// Imports a slice, made by [`slice`](Self::slice) on this or another machine, with the
+    /// weights that it names. The model's name is the one that the slice carries.
+    ///
+    /// # Errors
+    /// When the bytes are not a slice that this engine runs, or a weight is not at hand.
+    pub fn parse_slice(onnx: Bytes, weights: &dyn WeightSource) -> Result<Self, ImportError> {
+        Self::import(onnx, "", Some(weights))
+    }
+
+    /// The weights that a slice needs, each once, before any of them is at hand.
+    ///
+    /// # Errors
+    /// When the bytes are not an ONNX model, or name their weights in another way.
+    pub fn slice_weights(onnx: &Bytes) -> Result<Vec<WeightRef>, ImportError> {
+        slice::weights(onnx)
+    }
+
+    fn import(
+        bytes: Bytes,
+        name: &str,
+        source: Option<&dyn WeightSource>,
+    ) -> Result<Self, ImportError> {
+        let label = if name.is_empty() { "the slice" } else { name };
+        let proto: ModelProto = reader::decode(&bytes, label)?;
+        let own_name = proto.graph.as_ref().and_then(|graph| graph.name.clone());
+        let name = if name.is_empty() { own_name.unwrap_or_default() } else { name.to_owned() };
+        let graph = import::import(proto, source)?;
+        let frontiers = profile::frontiers(&graph)?;
+        let inner =
+            Inner { name, bytes, id: OnceLock::new(), graph, frontiers, weights: OnceLock::new() };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// What names the model everywhere: the blake3 hash of its bytes.
+    pub fn id(&self) -> Hash {
+        *self.0.id.get_or_init(|| blake3::hash(&self.0.bytes))
+    }
+
+    /// The bytes that it was imported from; a whole file includes its weights.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
+    }
+
+    /// The name for people.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The layers in the order they run; each takes only what earlier ones made.
+    pub fn layers(&self) -> &[Layer] {
+        &self.0.graph.layers
+    }
+
+    /// What goes in.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        self.frontier(0)
+    }
+
+    /// What comes out.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        self.frontier(self.layers().len())
+    }
+
+    /// The tensors alive across a cut, in the order that pieces take and give them.
+    ///
+    /// Cut `i` is before layer `i`: 0 is the inputs, `layers().len()` the outputs.
+    ///
+    /// # Panics
+    /// When there is no such cut.
+    pub fn frontier(&self, cut: usize) -> &[TensorInfo] {
+        &self.0.frontiers[cut]
+    }
+
+    /// A tensor that a layer takes or makes.
+    ///
+    /// # Panics
+    /// When the id is of another model.
+    pub fn tensor(&self, id: TensorId) -> &TensorInfo {
+        &self.0.graph.tensors[id.0]
+    }
+
+    /// What each layer costs, and what crosses each cut.
+    pub fn profile(&self) -> Profile {
+        profile::profile(self)
+    }
+
+    /// Cuts out a range of layers, as ONNX.
+    ///
+    /// # Panics
+    /// When the range is empty or goes beyond the layers.
+    pub fn slice(&self, layers: Range<usize>) -> Slice {
+        assert!(
+            layers.start < layers.end && layers.end <= self.layers().len(),
+            "layers {layers:?} are not a slice of {} layers",
+            self.layers().len()
+        );
+        slice::cut(self, layers)
+    }
+
+    /// The bytes of a weight of this model, shared and not copied.
+    ///
+    /// Finds the weights that slices name by hash; smaller ones travel inside the slice.
+    pub fn weight(&self, hash: &Hash) -> Option<Bytes> {
+        let hashed = || {
+            let constants =
+                self.0.graph.constants.values().filter(|constant| !constant.is_inline());
+            constants.map(|constant| (constant.hash(), constant.data.clone())).collect()
+        };
+        self.0.weights.get_or_init(hashed).get(hash).cloned()
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+}
+
+impl WeightSource for Model {
+    fn weight(&self, hash: &Hash) -> Option<Bytes> {
+        Self::weight(self, hash)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.0.name)
+            .field("inputs", &self.inputs())
+            .field("outputs", &self.outputs())
+            .field("layers", &self.layers().len())
+            .finish_non_exhaustive()
+    }
+}

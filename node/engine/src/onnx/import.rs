@@ -1,0 +1,147 @@
+//! Turns a clean graph into layers with concrete shapes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::clean::{self, CleanGraph};
+use super::operators::{self, Meaning};
+use super::proto::{ModelProto, NodeProto};
+use super::reader;
+use super::view::{self, NodeView};
+use crate::error::ImportError;
+use crate::fold;
+use crate::graph::{Layer, TensorId};
+use crate::tensor::TensorInfo;
+use crate::weights::{Constant, WeightSource};
+
+/// The typed graph, and the part of the file that slices are cut from.
+pub(crate) struct Graph {
+    /// Every activation: the inputs first, then the output of each layer.
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) inputs: Vec<TensorId>,
+    pub(crate) outputs: Vec<TensorId>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) nodes: Vec<NodeProto>,
+    pub(crate) constants: HashMap<String, Arc<Constant>>,
+    pub(crate) opset: i64,
+    pub(crate) ir_version: i64,
+}
+
+/// What has a name at some point of the import.
+#[derive(Default)]
+pub(crate) struct Scope {
+    pub(crate) constants: HashMap<String, Arc<Constant>>,
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) values: HashMap<String, TensorId>,
+}
+
+/// Imports a decoded model.
+pub(crate) fn import(
+    mut model: ModelProto,
+    source: Option<&dyn WeightSource>,
+) -> Result<Graph, ImportError> {
+    let opset = reader::opset(&model)?;
+    let clean = clean::clean(reader::graph(&mut model), source)?;
+    let ir_version = model.ir_version.unwrap_or_default();
+    let uses = count_uses(&clean);
+    let CleanGraph { nodes, constants, inputs, outputs } = clean;
+    let mut importer =
+        Importer { scope: Scope { constants, ..Scope::default() }, layers: Vec::new(), uses };
+    let inputs = inputs.into_iter().map(|info| importer.define(info)).collect();
+    for (index, node) in nodes.iter().enumerate() {
+        let meaning = operators::read(&NodeView { node, opset, scope: &importer.scope })?;
+        importer.add(index, node, meaning)?;
+    }
+    let Importer { scope, layers, .. } = importer;
+    if layers.is_empty() {
+        return Err(ImportError::graph("it computes nothing"));
+    }
+    let outputs = outputs.iter().map(|name| scope.values[name]).collect();
+    Ok(Graph {
+        tensors: scope.tensors,
+        inputs,
+        outputs,
+        layers,
+        nodes,
+        constants: scope.constants,
+        opset,
+        ir_version,
+    })
+}
+
+struct Importer {
+    scope: Scope,
+    layers: Vec<Layer>,
+    /// How often each name is an input of a node or an output of the graph.
+    uses: HashMap<String, usize>,
+}
+
+impl Importer {
+    fn define(&mut self, info: TensorInfo) -> TensorId {
+        let id = TensorId(self.scope.tensors.len());
+        self.scope.values.insert(info.name.clone(), id);
+        self.scope.tensors.push(info);
+        id
+    }
+
+    /// Folds the node into the layer before it, or makes it a layer of its own.
+    fn add(&mut self, index: usize, node: &NodeProto, meaning: Meaning) -> Result<(), ImportError> {
+        let output = node.output.first().expect("clean nodes have one output").clone();
+        let Some(meaning) = self.fold(index, &output, meaning) else { return Ok(()) };
+        if self.layers.len() == LAYERS_MAX {
+            return Err(ImportError::graph(format!("it has more than {LAYERS_MAX} layers")));
+        }
+        let output = self.define(TensorInfo { name: output, shape: meaning.shape });
+        self.layers.push(Layer {
+            name: view::node_name(node).to_owned(),
+            op: meaning.op,
+            activation: meaning.activation,
+            inputs: meaning.inputs,
+            output,
+            nodes: vec![index],
+        });
+        Ok(())
+    }
+
+    /// Folds the node if it may; gives it back if not.
+    ///
+    /// It may only when nobody else reads what it folds over. Then that tensor is never part of
+    /// a frontier, so no cut comes between the two, and a slice folds as the whole model does.
+    fn fold(&mut self, index: usize, output: &str, meaning: Meaning) -> Option<Meaning> {
+        let &[input] = &meaning.inputs[..] else { return Some(meaning) };
+        let name = &self.scope.tensors[input.0].name;
+        // Outputs of layers follow the inputs of the graph, in the layers' order.
+        let graph_inputs = self.scope.tensors.len() - self.layers.len();
+        let producer = input.0.checked_sub(graph_inputs);
+        let (Some(producer), Some(1)) = (producer, self.uses.get(name)) else {
+            return Some(meaning);
+        };
+        let layer = &mut self.layers[producer];
+        let meaning = match fold::fold(layer, meaning) {
+            Ok(()) => {
+                layer.nodes.push(index);
+                None
+            }
+            Err(meaning) => Some(meaning),
+        };
+        if meaning.is_none() {
+            let folded_over =
+                std::mem::replace(&mut self.scope.tensors[input.0].name, output.to_owned());
+            self.scope.values.remove(&folded_over);
+            self.scope.values.insert(output.to_owned(), input);
+        }
+        meaning
+    }
+}
+
+fn count_uses(clean: &CleanGraph) -> HashMap<String, usize> {
+    let mut uses = HashMap::new();
+    let inputs = clean.nodes.iter().flat_map(|node| &node.input);
+    for name in inputs.chain(&clean.outputs) {
+        *uses.entry(name.clone()).or_default() += 1;
+    }
+    uses
+}
+
+/// Most layers of a model; a layer's number travels as 16 bits.
+const LAYERS_MAX: usize = 65_535;

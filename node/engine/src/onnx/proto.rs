@@ -1,0 +1,181 @@
+//! The ONNX messages this crate needs, as `prost` structs written by hand.
+//!
+//! Field numbers are those of `onnx.proto`. Fields that no supported operator uses (subgraphs,
+//! training, quantization, functions) are left out: `prost` skips what it does not know, so a
+//! file that has them still reads. `raw_data` is `Bytes`, so decoding from a memory map copies
+//! no weights.
+
+use bytes::Bytes;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ModelProto {
+    #[prost(int64, optional, tag = "1")]
+    pub(crate) ir_version: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) producer_name: Option<String>,
+    #[prost(message, optional, tag = "7")]
+    pub(crate) graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) opset_import: Vec<OperatorSetId>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OperatorSetId {
+    #[prost(string, optional, tag = "1")]
+    pub(crate) domain: Option<String>,
+    #[prost(int64, optional, tag = "2")]
+    pub(crate) version: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) node: Vec<NodeProto>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) name: Option<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) initializer: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) input: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) output: Vec<ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) output: Vec<String>,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) name: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    pub(crate) op_type: Option<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) attribute: Vec<AttributeProto>,
+    #[prost(string, optional, tag = "7")]
+    pub(crate) domain: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AttributeProto {
+    #[prost(string, optional, tag = "1")]
+    pub(crate) name: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    pub(crate) f: Option<f32>,
+    #[prost(int64, optional, tag = "3")]
+    pub(crate) i: Option<i64>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub(crate) s: Option<Bytes>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) t: Option<TensorProto>,
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub(crate) floats: Vec<f32>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub(crate) ints: Vec<i64>,
+    #[prost(int32, optional, tag = "20")]
+    pub(crate) r#type: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TensorProto {
+    #[prost(int64, repeated, packed = "false", tag = "1")]
+    pub(crate) dims: Vec<i64>,
+    #[prost(int32, optional, tag = "2")]
+    pub(crate) data_type: Option<i32>,
+    #[prost(float, repeated, tag = "4")]
+    pub(crate) float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    pub(crate) int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub(crate) int64_data: Vec<i64>,
+    #[prost(string, optional, tag = "8")]
+    pub(crate) name: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub(crate) raw_data: Option<Bytes>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) external_data: Vec<StringStringEntry>,
+    #[prost(int32, optional, tag = "14")]
+    pub(crate) data_location: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StringStringEntry {
+    #[prost(string, optional, tag = "1")]
+    pub(crate) key: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) value: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ValueInfoProto {
+    #[prost(string, optional, tag = "1")]
+    pub(crate) name: Option<String>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) r#type: Option<TypeProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) tensor_type: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TensorType {
+    #[prost(int32, optional, tag = "1")]
+    pub(crate) elem_type: Option<i32>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) shape: Option<TensorShape>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TensorShape {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) dim: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Dimension {
+    #[prost(int64, optional, tag = "1")]
+    pub(crate) dim_value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) dim_param: Option<String>,
+}
+
+/// `TensorProto.DataType` values that this crate reads.
+pub(crate) mod data_type {
+    pub(crate) const FLOAT: i32 = 1;
+    pub(crate) const INT64: i32 = 7;
+
+    /// The name that `onnx.proto` gives to a data type, for error messages.
+    pub(crate) fn name(code: i32) -> &'static str {
+        const NAMES: [&str; 17] = [
+            "UNDEFINED",
+            "FLOAT",
+            "UINT8",
+            "INT8",
+            "UINT16",
+            "INT16",
+            "INT32",
+            "INT64",
+            "STRING",
+            "BOOL",
+            "FLOAT16",
+            "DOUBLE",
+            "UINT32",
+            "UINT64",
+            "COMPLEX64",
+            "COMPLEX128",
+            "BFLOAT16",
+        ];
+        usize::try_from(code)
+            .ok()
+            .and_then(|i| NAMES.get(i))
+            .copied()
+            .unwrap_or("of an unknown type")
+    }
+}
+
+/// `TensorProto.DataLocation.EXTERNAL`: the bytes are elsewhere, see `external_data`.
+pub(crate) const EXTERNAL: i32 = 1;

@@ -1,0 +1,272 @@
+//! Files that are wrong, each in one way, and what the importer says about them.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::proto::{
+    AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry,
+    TensorProto, TensorShape, TensorType, TypeProto, ValueInfoProto, data_type,
+};
+use crate::Model;
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_owned())
+}
+
+fn value_info(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = dims.iter().map(|&dim| Dimension { dim_value: Some(dim), dim_param: None }).collect();
+    let tensor_type =
+        TensorType { elem_type: Some(data_type::FLOAT), shape: Some(TensorShape { dim }) };
+    ValueInfoProto { name: text(name), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        name: text(&format!("the_{}", op.to_lowercase())),
+        op_type: text(op),
+        ..NodeProto::default()
+    }
+}
+
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { name: text(name), ints: values.to_vec(), ..AttributeProto::default() }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { name: text(name), i: Some(value), ..AttributeProto::default() }
+}
+
+fn weight(name: &str, dims: &[i64]) -> TensorProto {
+    TensorProto {
+        name: text(name),
+        dims: dims.to_vec(),
+        data_type: Some(data_type::FLOAT),
+        float_data: vec![0.5; dims.iter().product::<i64>() as usize],
+        ..TensorProto::default()
+    }
+}
+
+/// A good model, `y = conv(x, w)`, for the tests to spoil.
+fn good() -> ModelProto {
+    let mut conv = node("Conv", &["x", "w"], "y");
+    conv.attribute = vec![ints("strides", &[1, 1]), ints("pads", &[1, 1, 1, 1]), int("group", 1)];
+    ModelProto {
+        ir_version: Some(8),
+        graph: Some(GraphProto {
+            node: vec![conv],
+            initializer: vec![weight("w", &[4, 3, 3, 3])],
+            input: vec![value_info("x", &[1, 3, 8, 8])],
+            output: vec![value_info("y", &[1, 4, 8, 8])],
+            ..GraphProto::default()
+        }),
+        opset_import: vec![OperatorSetId { domain: text(""), version: Some(13) }],
+        ..ModelProto::default()
+    }
+}
+
+fn parse(model: &ModelProto) -> Result<Model, String> {
+    Model::parse(model.encode_to_vec().into(), "test").map_err(|error| error.to_string())
+}
+
+/// Spoils the good model and asserts what the importer says.
+#[track_caller]
+fn check(spoil: impl FnOnce(&mut GraphProto), message: &str) {
+    let mut model = good();
+    spoil(model.graph.as_mut().unwrap());
+    assert_eq!(parse(&model).unwrap_err(), message);
+}
+
+#[test]
+fn the_good_model_is_good() {
+    let model = parse(&good()).unwrap();
+    assert_eq!(model.outputs()[0].shape, [1, 4, 8, 8]);
+    assert_eq!(model.profile().layers[0].flops, 2 * 27 * 4 * 64);
+}
+
+#[test]
+fn unsupported_operators_are_named() {
+    check(
+        |g| g.node[0].op_type = text("Einsum"),
+        "operator Einsum (node 'the_conv') is not supported",
+    );
+    check(
+        |g| g.node[0].domain = text("com.example"),
+        "operator com.example.Conv (node 'the_conv') is not supported",
+    );
+    check(
+        |g| {
+            g.node[0].op_type = text("Einsum");
+            g.node[0].name = None;
+        },
+        "operator Einsum (node 'y') is not supported",
+    );
+}
+
+#[test]
+fn graphs_must_hang_together() {
+    check(
+        |g| g.node[0].input[0] = "z".to_owned(),
+        "node 'the_conv' (Conv): input 'z' is made by no earlier node (it is missing, or the nodes go in a circle)",
+    );
+    check(
+        |g| g.node[0].input[0] = "y".to_owned(),
+        "node 'the_conv' (Conv): input 'y' is made by no earlier node (it is missing, or the nodes go in a circle)",
+    );
+    check(|g| g.node.push(node("Relu", &["x"], "y")), "tensor 'y': it is defined twice");
+    check(|g| g.initializer.push(weight("w", &[1])), "tensor 'w': it is defined twice");
+    check(|g| g.input.clear(), "the graph is not usable: it has no inputs");
+    check(|g| g.output.clear(), "the graph is not usable: it has no outputs");
+    check(|g| g.output[0].name = text("q"), "tensor 'q': it is an output, but no node makes it");
+    check(|g| g.output.push(value_info("y", &[])), "tensor 'y': another output is the same tensor");
+    check(|g| g.output[0].name = text("x"), "the graph is not usable: it computes nothing");
+    check(|g| g.node[0].output.clear(), "tensor 'y': it is an output, but no node makes it");
+    check(
+        |g| g.node[0].input[1] = "n".repeat(513),
+        "the graph is not usable: a tensor's name is 513 bytes long, more than 512",
+    );
+}
+
+#[test]
+fn inputs_must_have_a_usable_shape() {
+    check(
+        |g| g.input[0] = value_info("x", &[1, 3, 0, 8]),
+        "tensor 'x': dimension 2 has no fixed size; export the model with a fixed input size",
+    );
+    check(
+        |g| g.input[0] = value_info("x", &[1, 3, 1 << 20, 1 << 20]),
+        "tensor 'x': shape [1, 3, 1048576, 1048576] has more than 2147483648 elements",
+    );
+    check(
+        |g| g.input[0] = value_info("x", &[1; 9]),
+        "tensor 'x': 9 dimensions are more than the 8 supported",
+    );
+    check(
+        |g| g.input[0] = value_info("x", &[3, 8, 8]),
+        "node 'the_conv' (Conv): the input has shape [3, 8, 8]; only 4 dimensions (NCHW) are supported",
+    );
+    check(|g| g.input[0].r#type = None, "tensor 'x': it is an input, but not a tensor");
+    check(
+        |g| g.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = Some(10),
+        "tensor 'x': its type is FLOAT16; only FLOAT inputs are supported",
+    );
+    let mut open_batch = good();
+    open_batch.graph.as_mut().unwrap().input[0] = value_info("x", &[-1, 3, 8, 8]);
+    assert_eq!(parse(&open_batch).unwrap().inputs()[0].shape, [1, 3, 8, 8]);
+}
+
+#[test]
+fn attributes_must_be_in_range() {
+    let cases: [(AttributeProto, &str); 9] = [
+        (ints("strides", &[0, 1]), "strides [0, 1] must be two numbers from 1 to 16777216"),
+        (ints("strides", &[1]), "strides [1] must be two numbers from 1 to 16777216"),
+        (ints("dilations", &[1, -1]), "dilations [1, -1] must be two numbers from 1 to 16777216"),
+        (ints("kernel_shape", &[3, 4]), "kernel_shape [3, 4] differs from the filters' [3, 3]"),
+        (ints("pads", &[1, 1, 1]), "pads [1, 1, 1] must be four numbers from 0 to 16777216"),
+        (
+            ints("pads", &[0, 0, 0, i64::MAX]),
+            "pads [0, 0, 0, 9223372036854775807] must be four numbers from 0 to 16777216",
+        ),
+        (int("group", 0), "3 channels do not fit filters of shape [4, 3, 3, 3] in 0 groups"),
+        (int("group", 2), "3 channels do not fit filters of shape [4, 3, 3, 3] in 2 groups"),
+        (ints("dilations", &[9, 9]), "a window of 19 does not fit into 10 with its padding"),
+    ];
+    for (attribute, problem) in cases {
+        let spoil = |g: &mut GraphProto| {
+            g.node[0].attribute.retain(|other| other.name != attribute.name);
+            g.node[0].attribute.push(attribute);
+        };
+        check(spoil, &format!("node 'the_conv' (Conv): {problem}"));
+    }
+}
+
+#[test]
+fn padding_that_would_fill_the_memory_is_refused() {
+    check(
+        |g| g.node[0].attribute[1].ints = vec![1 << 20; 4],
+        "node 'the_conv' (Conv): shape [2097160, 2097160] has more than 2147483648 elements",
+    );
+}
+
+#[test]
+fn weights_must_be_whole_and_of_type_float() {
+    check(
+        |g| g.initializer[0].float_data.truncate(100),
+        "tensor 'w': shape [4, 3, 3, 3] needs 432 bytes, but there are 400",
+    );
+    check(
+        |g| g.initializer[0].raw_data = Some(Bytes::from_static(&[0; 12])),
+        "tensor 'w': shape [4, 3, 3, 3] needs 432 bytes, but there are 12",
+    );
+    check(
+        |g| g.initializer[0].data_type = Some(10),
+        "node 'the_conv' (Conv): input 'w' is FLOAT16; only FLOAT weights are supported",
+    );
+    check(|g| g.initializer[0].dims[0] = -4, "tensor 'w': dimension -4 is negative");
+    check(
+        |g| {
+            g.node[0].input.push("b".to_owned());
+            g.initializer.push(weight("b", &[5]));
+        },
+        "node 'the_conv' (Conv): input 'b' has shape [5], not [4]",
+    );
+    check(
+        |g| g.node[0].input.truncate(1),
+        "node 'the_conv' (Conv): it has 1 inputs; the operator takes 2 to 3",
+    );
+    check(
+        |g| g.node[0].input.swap(0, 1),
+        "node 'the_conv' (Conv): input 'w' is a constant, where only a computed tensor is supported; simplify the model first (onnxsim)",
+    );
+}
+
+#[test]
+fn external_weights_need_a_source_that_has_them() {
+    let at = |location: String| {
+        move |g: &mut GraphProto| {
+            let entry =
+                |key: &str, value: String| StringStringEntry { key: text(key), value: Some(value) };
+            g.initializer[0].float_data.clear();
+            g.initializer[0].data_location = Some(super::proto::EXTERNAL);
+            g.initializer[0].external_data =
+                vec![entry("location", location), entry("length", "432".to_owned())];
+        }
+    };
+    check(
+        at("weights.bin".to_owned()),
+        "the weights of tensor 'w' are in an external file, 'weights.bin'; save the model as one file \
+         (onnx.save_model(model, path, save_as_external_data=False))",
+    );
+    check(at("blake3:12".to_owned()), "tensor 'w': 'blake3:12' is not a blake3 hash");
+    let hash = blake3::hash(b"");
+    check(
+        at(format!("blake3:{hash}")),
+        &format!("the weights of tensor 'w' (blake3 {hash}) are not at hand; fetch them first"),
+    );
+}
+
+#[test]
+fn old_operators_are_refused() {
+    let mut model = good();
+    model.opset_import[0].version = Some(6);
+    let message =
+        "the graph is not usable: operators of version 6 are too old; export with opset 7 or newer";
+    assert_eq!(parse(&model).unwrap_err(), message);
+    model.opset_import.clear();
+    assert!(parse(&model).unwrap_err().contains("names no version"));
+}
+
+#[test]
+fn a_graph_whose_frontiers_grow_without_end_is_refused() {
+    let mut model = good();
+    let graph = model.graph.as_mut().unwrap();
+    // Every result is read again by the last node, thousands of layers later.
+    let names: Vec<String> = (0..3000).map(|i| format!("r{i}")).collect();
+    graph.node = names.iter().map(|name| node("Relu", &["x"], name)).collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    graph.node.push(node("Concat", &all, "y"));
+    let message =
+        "the graph is not usable: too many of its tensors are needed far from where they are made";
+    assert_eq!(parse(&model).unwrap_err(), message);
+}

@@ -1,0 +1,189 @@
+//! A node as the operator readers see it: checked inputs, checked attributes, good errors.
+
+use super::proto::{AttributeProto, NodeProto, data_type};
+use crate::error::ImportError;
+use crate::graph::TensorId;
+use crate::shape;
+use crate::weights::Weight;
+
+use super::import::Scope;
+
+/// What is wrong with a node, with its name and operator.
+pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>) -> ImportError {
+    ImportError::Node {
+        node: node_name(node).to_owned(),
+        op: node.op_type.clone().unwrap_or_default(),
+        problem: problem.into(),
+    }
+}
+
+/// The node's name, or that of its output if it has none.
+pub(crate) fn node_name(node: &NodeProto) -> &str {
+    let named = node.name.as_deref().filter(|name| !name.is_empty());
+    named.or(node.output.first().map(String::as_str)).unwrap_or("without a name")
+}
+
+/// The operator's type, if it is one of ONNX's own.
+pub(crate) fn own_operator(node: &NodeProto) -> Option<&str> {
+    match node.domain.as_deref() {
+        None | Some("" | "ai.onnx") => node.op_type.as_deref(),
+        Some(_) => None,
+    }
+}
+
+/// One node, in the scope of what came before it.
+pub(crate) struct NodeView<'a> {
+    pub(crate) node: &'a NodeProto,
+    pub(crate) opset: i64,
+    pub(crate) scope: &'a Scope,
+}
+
+impl<'a> NodeView<'a> {
+    /// The error that this node has this problem.
+    pub(crate) fn error(&self, problem: impl Into<String>) -> ImportError {
+        node_error(self.node, problem)
+    }
+
+    /// Puts this node's name on a shape problem.
+    pub(crate) fn check<T>(&self, result: shape::Result<T>) -> Result<T, ImportError> {
+        result.map_err(|problem| self.error(problem))
+    }
+
+    /// Checks the number of inputs.
+    pub(crate) fn expect_inputs(
+        &self,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<(), ImportError> {
+        let count = self.node.input.len();
+        if range.contains(&count) {
+            return Ok(());
+        }
+        Err(self.error(format!(
+            "it has {count} inputs; the operator takes {} to {}",
+            range.start(),
+            range.end()
+        )))
+    }
+
+    /// The name of input `i`, unless it is left out.
+    pub(crate) fn input_name(&self, i: usize) -> Option<&'a str> {
+        self.node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Whether input `i` is constant.
+    pub(crate) fn is_constant(&self, i: usize) -> bool {
+        self.input_name(i).is_some_and(|name| self.scope.constants.contains_key(name))
+    }
+
+    /// Input `i`, which must be an activation, and its shape.
+    pub(crate) fn activation(&self, i: usize) -> Result<(TensorId, &'a [usize]), ImportError> {
+        let name = self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))?;
+        match self.scope.values.get(name) {
+            Some(&id) => Ok((id, &self.scope.tensors[id.0].shape)),
+            None => Err(self.error(format!(
+                "input '{name}' is a constant, where only a computed tensor is supported; simplify the model first (onnxsim)"
+            ))),
+        }
+    }
+
+    /// Input `i`, which must be constant and of type `f32`.
+    pub(crate) fn weight(&self, i: usize) -> Result<Weight, ImportError> {
+        self.optional_weight(i)?.ok_or_else(|| self.error(format!("input {i} is missing")))
+    }
+
+    /// Input `i`, which must be constant and of type `f32` unless it is left out.
+    pub(crate) fn optional_weight(&self, i: usize) -> Result<Option<Weight>, ImportError> {
+        let Some(name) = self.input_name(i) else { return Ok(None) };
+        let Some(constant) = self.scope.constants.get(name) else {
+            return Err(self
+                .error(format!("input '{name}' is computed, where only a constant is supported")));
+        };
+        if constant.data_type != data_type::FLOAT {
+            let kind = data_type::name(constant.data_type);
+            return Err(
+                self.error(format!("input '{name}' is {kind}; only FLOAT weights are supported"))
+            );
+        }
+        Ok(Some(Weight::new(constant.clone())))
+    }
+
+    /// A constant `f32` of this length along its only dimension, for each channel.
+    pub(crate) fn channel_weight(&self, i: usize, channels: usize) -> Result<Weight, ImportError> {
+        let weight = self.weight(i)?;
+        self.expect_shape(i, &weight, &[channels])?;
+        Ok(weight)
+    }
+
+    /// Checks the shape of weight `i`.
+    pub(crate) fn expect_shape(
+        &self,
+        i: usize,
+        weight: &Weight,
+        expected: &[usize],
+    ) -> Result<(), ImportError> {
+        if weight.shape() == expected {
+            return Ok(());
+        }
+        let name = self.input_name(i).unwrap_or_default();
+        Err(self.error(format!("input '{name}' has shape {:?}, not {expected:?}", weight.shape())))
+    }
+
+    /// The one `f32` of constant input `i`, unless it is left out.
+    pub(crate) fn scalar(&self, i: usize) -> Result<Option<f32>, ImportError> {
+        let Some(weight) = self.optional_weight(i)? else { return Ok(None) };
+        match weight.values()[..] {
+            [value] => Ok(Some(value)),
+            _ => Err(self
+                .error(format!("input {i} must be one number, not of shape {:?}", weight.shape()))),
+        }
+    }
+
+    /// The integers of constant input `i`.
+    pub(crate) fn integers(&self, i: usize) -> Result<Vec<i64>, ImportError> {
+        let name = self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))?;
+        match self.scope.constants.get(name) {
+            Some(constant) if constant.data_type == data_type::INT64 => {
+                Ok(bytemuck::pod_collect_to_vec(&constant.data))
+            }
+            Some(_) => Err(self.error(format!("input '{name}' must be of type INT64"))),
+            None => Err(self
+                .error(format!("input '{name}' is computed, where only a constant is supported"))),
+        }
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        self.node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
+    }
+
+    /// An integer attribute.
+    pub(crate) fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, |attribute| attribute.i.unwrap_or_default())
+    }
+
+    /// A flag: 0 or 1.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ImportError> {
+        match self.int(name, 0) {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.error(format!("{name} is {other}; it must be 0 or 1"))),
+        }
+    }
+
+    /// A floating-point attribute, if it is there.
+    pub(crate) fn float(&self, name: &str) -> Option<f32> {
+        self.attribute(name).map(|attribute| attribute.f.unwrap_or_default())
+    }
+
+    /// A list of integers, if it is there.
+    pub(crate) fn ints(&self, name: &str) -> Option<&'a [i64]> {
+        self.attribute(name).map(|attribute| &attribute.ints[..])
+    }
+
+    /// A string attribute, if it is there.
+    pub(crate) fn string(&self, name: &str) -> Result<Option<&'a str>, ImportError> {
+        let Some(attribute) = self.attribute(name) else { return Ok(None) };
+        std::str::from_utf8(attribute.s.as_deref().unwrap_or_default())
+            .map(Some)
+            .map_err(|_| self.error(format!("{name} is not text")))
+    }
+}

@@ -1,0 +1,93 @@
+//! Each operator, in the corners of its definition, against ONNX Runtime.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod common;
+
+use std::fs;
+
+use common::{assert_close, fixture, read, run_whole, travel};
+use starling_engine::{Model, Tensor};
+
+/// The same values as `pattern` in `operators.py`.
+fn pattern(shape: &[usize], seed: i64) -> Tensor {
+    let count = shape.iter().product::<usize>() as i64;
+    let value = |i: i64| ((i * 7 + seed * 5) % 19 - 9) as f32 / 8.0;
+    Tensor::from_f32(shape.to_vec(), (0..count).map(value).collect()).unwrap()
+}
+
+/// Runs a case as it is and as a slice that has travelled.
+fn check(name: &str) {
+    let model = Model::open(&fixture(&format!("operators/{name}.onnx")))
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let expected = read(&fixture(&format!("operators/{name}.npy")));
+    let inputs: Vec<_> =
+        model.inputs().iter().zip(0..).map(|(info, seed)| pattern(&info.shape, seed)).collect();
+    assert_eq!(model.outputs()[0].shape, expected.shape(), "{name}");
+    let outputs = run_whole(&model, &inputs);
+    // Kernels compute in place where they can; what the caller still holds is not such a place.
+    let untouched =
+        inputs.iter().zip(0..).all(|(input, seed)| *input == pattern(input.shape(), seed));
+    assert!(untouched, "{name} writes into its input");
+    println!("{name}");
+    assert_close(&outputs[0], &expected, 1e-5);
+    assert_eq!(run_whole(&travel(&model, 0..1), &inputs), outputs, "{name} as a slice");
+}
+
+fn check_all(prefixes: &[&str]) {
+    let names: Vec<String> =
+        case_names().into_iter().filter(|name| prefixes.contains(&family(name))).collect();
+    assert!(!names.is_empty());
+    names.iter().for_each(|name| check(name));
+}
+
+fn family(name: &str) -> &str {
+    name.split_once('_').map_or(name, |(family, _)| family)
+}
+
+fn case_names() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(fixture("operators"))
+        .unwrap()
+        .filter_map(|entry| {
+            Some(entry.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn convolution() {
+    check_all(&["conv"]);
+}
+
+#[test]
+fn pooling() {
+    check_all(&["max", "average", "global"]);
+}
+
+#[test]
+fn value_by_value() {
+    check_all(&["relu", "leaky", "clip", "add", "batch"]);
+}
+
+#[test]
+fn shapes() {
+    check_all(&["concat", "flatten", "reshape"]);
+}
+
+#[test]
+fn matrices() {
+    check_all(&["gemm", "matmul", "softmax"]);
+}
+
+#[test]
+fn every_case_is_in_a_family_above() {
+    let families = [
+        "conv", "max", "average", "global", "relu", "leaky", "clip", "add", "batch", "concat",
+        "flatten", "reshape", "gemm", "matmul", "softmax",
+    ];
+    let names = case_names();
+    assert_eq!(names.iter().find(|name| !families.contains(&family(name))), None);
+    assert!(names.len() > 100, "{}", names.len());
+}

@@ -1,0 +1,156 @@
+//! The flags of every command that joins a flock.
+
+use std::path::PathBuf;
+
+use libp2p::Multiaddr;
+use starling_engine::DeviceChoice;
+use starling_protocol::node::Offering;
+
+use crate::{
+    cli::Failure,
+    runtime::{self, Identity, News, Settings, Started},
+    work::WorkConfig,
+};
+
+/// How to join the flock.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct FlockArgs {
+    /// Where the identity and the weight cache are kept [default: the user's data directory]
+    #[arg(long, value_name = "DIR", help_heading = "Flock")]
+    data: Option<PathBuf>,
+    /// Address to listen on; may be repeated [default: all interfaces, TCP and QUIC, any port]
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Flock")]
+    listen: Vec<Multiaddr>,
+    /// Address of a node to join, for flocks beyond the local network; may be repeated
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Flock")]
+    peer: Vec<Multiaddr>,
+    /// Don't look for nodes on the local network
+    #[arg(long, help_heading = "Flock")]
+    no_mdns: bool,
+    /// Name of the flock: nodes of other names are left alone
+    #[arg(long, value_name = "NAME", default_value = "starling", help_heading = "Flock")]
+    swarm: String,
+    /// Mbit/s of this machine's link, until transfers have shown it
+    #[arg(long, value_name = "MBIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Flock")]
+    link: u64,
+    /// Threads for compute [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
+    threads: Option<u16>,
+    /// Compute at this share of one core, like a weaker board: 0.3 is 30 %
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = "Compute")]
+    throttle: Option<f64>,
+    /// Memory for other nodes' weights, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = "Compute")]
+    memory: u64,
+    /// Disk for the weight cache, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = "Compute")]
+    disk: u64,
+    /// The most pieces to compute at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
+    slots: u16,
+    /// Compute on the GPU (needs a build with `--features wgpu`)
+    #[cfg(feature = "wgpu")]
+    #[arg(long, help_heading = "Compute")]
+    gpu: bool,
+}
+
+impl FlockArgs {
+    /// Starts a node with these flags.
+    pub(super) async fn start(
+        &self,
+        offering: Offering,
+        identity: Identity,
+    ) -> Result<Started, Failure> {
+        Ok(runtime::start(self.settings(offering, identity)?).await?)
+    }
+
+    fn settings(&self, offering: Offering, identity: Identity) -> Result<Settings, Failure> {
+        let listen = if self.listen.is_empty() { default_listen()? } else { self.listen.clone() };
+        Ok(Settings {
+            data: self.data.clone().unwrap_or_else(super::default_data_dir),
+            listen,
+            peers: self.peer.clone(),
+            mdns: !self.no_mdns,
+            swarm: self.swarm.clone(),
+            offering,
+            slots: self.slots,
+            memory: self.memory << 20,
+            disk: self.disk << 20,
+            bandwidth: self.link * 1_000_000 / 8,
+            work: WorkConfig {
+                threads: self.threads(),
+                throttle: self.throttle,
+                device: self.device(),
+            },
+            identity,
+        })
+    }
+
+    /// Threads for compute.
+    pub(super) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
+    /// The throttle, if any.
+    pub(super) fn throttle(&self) -> Option<f64> {
+        self.throttle
+    }
+
+    /// Where to compute.
+    pub(super) fn device(&self) -> DeviceChoice {
+        #[cfg(feature = "wgpu")]
+        if self.gpu {
+            return DeviceChoice::Gpu;
+        }
+        DeviceChoice::Cpu
+    }
+
+    /// Addresses of peers given by the user.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.peer.is_empty()
+    }
+}
+
+/// Flags for a node of this program's own making, on loopback alone.
+pub(super) fn loopback(data: PathBuf, peers: Vec<Multiaddr>) -> Result<Settings, Failure> {
+    Ok(Settings {
+        data,
+        listen: vec![LOOPBACK.parse()?],
+        peers,
+        mdns: false,
+        swarm: DEMO_SWARM.to_owned(),
+        offering: Offering::Nobody,
+        slots: 0,
+        memory: 0,
+        disk: 1 << 30,
+        bandwidth: LOOPBACK_BYTES_PER_S,
+        work: WorkConfig { threads: 1, throttle: None, device: DeviceChoice::Cpu },
+        identity: Identity::Passing,
+    })
+}
+
+/// Prints, as a warning, which of the user's peers do not answer.
+pub(super) fn warn_of_unreachable(news: &News) -> Option<String> {
+    let News::Unreachable { address, reason } = news else { return None };
+    let address = address.as_ref().map_or_else(|| "a peer".to_owned(), ToString::to_string);
+    Some(format!("{address} does not answer: {reason}; still trying"))
+}
+
+fn default_listen() -> Result<Vec<Multiaddr>, Failure> {
+    let all = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+    all.iter().map(|address| Ok(address.parse()?)).collect()
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("a share of one core: above 0, at most 1".to_owned()),
+    }
+}
+
+/// Where the demo listens: nothing leaves the machine.
+pub(super) const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
+/// The demo's flock never mixes with one that is really there.
+pub(super) const DEMO_SWARM: &str = "starling-demo";
+const LOOPBACK_BYTES_PER_S: u64 = 200_000_000;

@@ -1,0 +1,132 @@
+//! `starling inspect`: what a model is made of, what it costs, where it is best cut.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use starling_engine::{Model, Profile};
+use starling_protocol::{
+    NodeId,
+    cost::Provider,
+    model::Speed,
+    partition::{self, Goal, Worker},
+};
+
+use super::{Failure, report};
+use crate::convert;
+
+/// Show what a model is made of, what it costs and where it is best cut
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  starling inspect model.onnx
+  starling inspect model.onnx --json | jq '.layers[].flops'")]
+pub(super) struct Args {
+    /// The model
+    model: PathBuf,
+    /// Best cuts for up to this many equal machines
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=64))]
+    pieces: u16,
+}
+
+pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
+    let model = Model::open(&args.model)?;
+    let profile = model.profile();
+    let cuts = best_cuts(&model, args.pieces);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts))?);
+    } else {
+        print!("{}", as_text(&model, &profile, &cuts));
+    }
+    Ok(())
+}
+
+/// Cuts for 2, 3, ... equal machines, by work alone: (pieces, cut positions, gain over one).
+fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
+    let Some(profile) = convert::model_profile(model) else { return Vec::new() };
+    let worker = |n: u16| Worker {
+        node: NodeId([n as u8; 32]),
+        provider: Provider {
+            speed: Speed([1_000_000_000; 5]),
+            bandwidth: f64::INFINITY,
+            memory_free: u64::MAX,
+        },
+        sharers: 1,
+    };
+    let alone = partition::propose(&profile, &[worker(0)], Goal::Throughput, 1, 0.0);
+    let counts = 2..=pieces_max.min(profile.layers());
+    let best = counts.filter_map(|count| {
+        let workers: Vec<Worker> = (0..count).map(worker).collect();
+        let best = partition::balance(&profile, &workers)?;
+        let inner = best.plan.pieces().iter().skip(1).map(|piece| piece.first).collect();
+        Some((count, inner, alone.as_ref()?.bottleneck / best.bottleneck))
+    });
+    best.collect()
+}
+
+fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> serde_json::Value {
+    let layers = profile.layers.iter().map(|layer| {
+        json!({
+            "name": layer.name,
+            "op": layer.op,
+            "class": format!("{:?}", layer.class).to_lowercase(),
+            "flops": layer.flops,
+            "weight_bytes": layer.weight_bytes,
+            "output_shape": layer.output_shape,
+            "output_bytes": layer.output_bytes,
+        })
+    });
+    let frontiers: Vec<u64> = profile.cuts.iter().map(|cut| cut.bytes).collect();
+    let tensors = |infos: &[starling_engine::TensorInfo]| -> Vec<serde_json::Value> {
+        infos.iter().map(|info| json!({"name": info.name, "shape": info.shape})).collect()
+    };
+    let best = cuts.iter().map(|(pieces, cuts, gain)| {
+        json!({"pieces": pieces, "cuts": cuts, "gain": report::round3(*gain)})
+    });
+    json!({
+        "model": model.name(),
+        "id": model.id().to_hex().as_str(),
+        "inputs": tensors(model.inputs()),
+        "outputs": tensors(model.outputs()),
+        "flops": profile.layers.iter().map(|layer| layer.flops).sum::<u64>(),
+        "weight_bytes": profile.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>(),
+        "layers": layers.collect::<Vec<_>>(),
+        "cut_bytes": frontiers,
+        "best_cuts": best.collect::<Vec<_>>(),
+    })
+}
+
+fn as_text(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> String {
+    let flops: u64 = profile.layers.iter().map(|layer| layer.flops).sum();
+    let weights: u64 = profile.layers.iter().map(|layer| layer.weight_bytes).sum();
+    let shapes = |infos: &[starling_engine::TensorInfo]| -> String {
+        let list: Vec<String> =
+            infos.iter().map(|info| format!("{} {:?}", info.name, info.shape)).collect();
+        list.join(", ")
+    };
+    let mut text = format!(
+        "model    {}\nid       {}\ninputs   {}\noutputs  {}\ntotal    {} layers, {}FLOP, {}B of weights\n\n",
+        model.name(),
+        model.id().to_hex(),
+        shapes(model.inputs()),
+        shapes(model.outputs()),
+        profile.layers.len(),
+        report::human(flops as f64),
+        report::human(weights as f64),
+    );
+    text += "layer  op                 output shape            FLOP   weights B   cut after B\n";
+    for (at, layer) in profile.layers.iter().enumerate() {
+        text += &format!(
+            "{at:>5}  {:<17}  {:<19}  {:>9}  {:>10}  {:>12}\n",
+            layer.op,
+            format!("{:?}", layer.output_shape),
+            report::human(layer.flops as f64),
+            report::human(layer.weight_bytes as f64),
+            report::human(profile.cuts[at + 1].bytes as f64),
+        );
+    }
+    text += "\nbest cuts for equal machines (by work alone; a cut is before its layer)\n";
+    for (pieces, cuts, gain) in cuts {
+        let cuts: Vec<String> = cuts.iter().map(ToString::to_string).collect();
+        text += &format!("  {pieces} pieces: {:<30} {gain:.2}x one machine\n", cuts.join(", "));
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! The commands, one file each, and the flags that they share.
+
+mod demo;
+mod flock;
+mod infer;
+mod inspect;
+mod labels;
+mod node;
+mod peers;
+mod report;
+
+use std::{fmt, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Peer-to-peer DNN inference on ad-hoc networks: no server, no coordinator, no internet.
+#[derive(Debug, Parser)]
+#[command(name = "starling", version, about, after_help = EXAMPLES)]
+struct Cli {
+    /// Print JSON for machines instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to log to stderr: error, warn, info, debug, or a filter such as `starling=debug`
+    #[arg(long, global = true, default_value = "error", value_name = "FILTER")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole flock of node processes on this machine and classify images through it
+    Demo(demo::Args),
+    /// Run a model on an image or a tensor, through the flock or locally
+    Infer(infer::Args),
+    /// Show what a model is made of, what it costs and where it is best cut
+    Inspect(inspect::Args),
+    /// Join the flock and offer compute until stopped
+    Node(node::Args),
+    /// Show who is in the flock, how fast and how loaded
+    Peers(peers::Args),
+}
+
+const EXAMPLES: &str = "Examples:
+  starling demo                                  see it work on this machine
+  starling node                                  offer this machine to the local network
+  starling infer model.onnx --image cat.jpg      classify through whoever is there
+  starling inspect model.onnx                    layers, costs, best cuts";
+
+/// A command's failure: one line for the user. Exit code 1; clap's own are 2.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = match EnvFilter::try_new(&cli.log) {
+        Ok(filter) => filter,
+        Err(error) => return fail(&Failure(format!("--log {}: {error}", cli.log))),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure(format!("can't start: {error}"))),
+    };
+    let result = runtime.block_on(run(cli));
+    // A blocking task, such as a load that nobody waits for any longer, must not hold up the exit.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args, cli.json).await,
+        Command::Infer(args) => infer::run(args, cli.json).await,
+        Command::Inspect(args) => inspect::run(&args, cli.json),
+        Command::Node(args) => node::run(args, cli.json).await,
+        Command::Peers(args) => peers::run(args, cli.json).await,
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("error: {}", failure.0);
+    ExitCode::FAILURE
+}
+
+/// Where a user's data goes unless `--data` says otherwise.
+fn default_data_dir() -> PathBuf {
+    directories::ProjectDirs::from("", "", "starling")
+        .map_or_else(|| PathBuf::from(".starling"), |dirs| dirs.data_dir().to_owned())
+}

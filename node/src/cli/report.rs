@@ -1,0 +1,134 @@
+//! Sessions and timings, as tables for people and as JSON for machines.
+
+use serde::Serialize;
+use starling_protocol::session::Agreement;
+
+use crate::net::Timing;
+
+/// An auction's counts.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct AuctionReport {
+    pub(super) rounds: u32,
+    pub(super) bids: u32,
+    pub(super) messages: u32,
+    pub(super) ms: f64,
+}
+
+/// Who computes what, at what share.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PieceReport {
+    /// First and last layer, both included.
+    pub(super) layers: [u16; 2],
+    pub(super) provider: String,
+    /// Of the provider's time: one over the pieces that share it.
+    pub(super) share: f64,
+    pub(super) predicted_ms: f64,
+}
+
+impl AuctionReport {
+    pub(super) fn of(agreement: &Agreement) -> Self {
+        Self {
+            rounds: agreement.rounds,
+            bids: agreement.bids,
+            messages: agreement.messages,
+            ms: millis(agreement.elapsed.as_secs_f64()),
+        }
+    }
+
+    /// One line.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{} rounds, {} bids, {} messages, agreed after {:.0} ms",
+            self.rounds, self.bids, self.messages, self.ms
+        )
+    }
+}
+
+/// One report for each piece of a plan.
+pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
+    let report = |piece: &starling_protocol::session::PlacedPiece| PieceReport {
+        layers: [piece.layers.first, piece.layers.end - 1],
+        provider: piece.provider.to_string(),
+        share: 1.0 / f64::from(piece.sharers),
+        predicted_ms: millis(piece.seconds),
+    };
+    agreement.pieces.iter().map(report).collect()
+}
+
+/// A table of pieces, each line indented by two.
+pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String) -> String {
+    let rows = pieces.iter().enumerate().map(|(index, piece)| {
+        format!(
+            "  {index:>5}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            format!("{}-{}", piece.layers[0], piece.layers[1]),
+            name(&piece.provider),
+            piece.share * 100.0,
+            piece.predicted_ms
+        )
+    });
+    let head = "  piece     layers  provider                  share     predicted\n".to_owned();
+    head + &rows.collect::<String>()
+}
+
+/// Where one inference's time went.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct TimingReport {
+    pub(super) piece: u16,
+    pub(super) provider: String,
+    pub(super) network_ms: f64,
+    pub(super) queue_ms: f64,
+    pub(super) compute_ms: f64,
+}
+
+/// Medians over inferences, piece by piece; pieces that moved count where they were last.
+pub(super) fn timings(traces: &[Vec<Timing>]) -> Vec<TimingReport> {
+    let Some(last) = traces.last() else { return Vec::new() };
+    let of = |index: u16, field: fn(&Timing) -> u32| {
+        let same = traces.iter().flatten().filter(|timing| timing.index == index);
+        let mut values: Vec<u32> = same.map(field).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).map_or(0.0, |micros| f64::from(*micros) / 1e3)
+    };
+    let report = |timing: &Timing| TimingReport {
+        piece: timing.index,
+        provider: timing.node.to_string(),
+        network_ms: of(timing.index, |timing| timing.transfer_us),
+        queue_ms: of(timing.index, |timing| timing.queue_us),
+        compute_ms: of(timing.index, |timing| timing.compute_us),
+    };
+    last.iter().map(report).collect()
+}
+
+/// A table of timings, each line indented by two.
+pub(super) fn timings_table(timings: &[TimingReport]) -> String {
+    let rows = timings.iter().map(|timing| {
+        format!(
+            "  {:>5}  {:<10}  {:>9.2} ms  {:>9.2} ms  {:>9.2} ms\n",
+            timing.piece, timing.provider, timing.network_ms, timing.queue_ms, timing.compute_ms
+        )
+    });
+    "  piece  provider        network         queue       compute\n".to_owned()
+        + &rows.collect::<String>()
+}
+
+/// Seconds as milliseconds, to the microsecond.
+pub(super) fn millis(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+/// A number to three digits behind the point.
+pub(super) fn round3(x: f64) -> f64 {
+    (x * 1e3).round() / 1e3
+}
+
+/// A count with a unit: 12.3 G.
+pub(super) fn human(count: f64) -> String {
+    let units = ["", "k", "M", "G", "T"];
+    let mut value = count;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{value:.0} ") } else { format!("{value:.1} {}", units[unit]) }
+}

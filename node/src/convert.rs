@@ -1,0 +1,55 @@
+//! Between the engine's words and the protocol's: profiles, speeds, tensors.
+
+use starling_engine::{Model, Profile, Tensor, TensorError, calibrate};
+use starling_protocol::{
+    ModelId,
+    model::{LayerProfile, ModelProfile, Speed, Work},
+};
+
+use crate::net::TensorBytes;
+
+/// A model's costs as the protocol plans with them; nothing if it has no layer or over 65,535.
+pub(crate) fn model_profile(model: &Model) -> Option<ModelProfile> {
+    let profile = model.profile();
+    let layers: Vec<LayerProfile> = profile
+        .layers
+        .iter()
+        .map(|layer| LayerProfile { work: layer_work(layer), weight_bytes: layer.weight_bytes })
+        .collect();
+    let cuts = profile.cuts.iter().map(|cut| cut.bytes).collect();
+    ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)
+}
+
+/// All operations of a profile, per op class.
+pub(crate) fn total_work(profile: &Profile) -> Work {
+    let mut work = Work::default();
+    for layer in &profile.layers {
+        let class = &mut work.0[layer.class.index()];
+        *class = class.saturating_add(layer.flops);
+    }
+    work
+}
+
+/// A measured speed.
+pub(crate) fn speed(measured: &calibrate::Speed) -> Speed {
+    Speed(measured.flops_per_s.map(|flops| flops as u64))
+}
+
+/// A tensor for the wire; no byte is copied.
+pub(crate) fn to_wire(tensor: Tensor) -> TensorBytes {
+    // The engine bounds every dimension far below this.
+    let shape = tensor.shape().iter().map(|dim| u32::try_from(*dim).unwrap_or(u32::MAX)).collect();
+    TensorBytes { shape, data: tensor.into_bytes() }
+}
+
+/// A tensor from the wire.
+pub(crate) fn from_wire(tensor: TensorBytes) -> Result<Tensor, TensorError> {
+    let shape = tensor.shape.iter().map(|dim| *dim as usize).collect();
+    Tensor::from_bytes(shape, tensor.data)
+}
+
+fn layer_work(layer: &starling_engine::LayerCost) -> Work {
+    let mut work = Work::default();
+    work.0[layer.class.index()] = layer.flops;
+    work
+}

@@ -1,0 +1,16 @@
+//! `starling`: peer-to-peer DNN inference on ad-hoc networks. The commands are in `cli`, the one
+//! loop that they start is in `runtime`; what they decide, `starling-protocol` decides.
+
+mod cli;
+mod convert;
+mod identity;
+mod net;
+mod runtime;
+mod store;
+mod work;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

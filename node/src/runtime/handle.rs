@@ -1,0 +1,194 @@
+//! How the commands speak to a running node.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use starling_engine::{Model, Tensor};
+use starling_protocol::{NodeId, model::Speed, node::Node, session::Planning};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::frames::{Answer, SessionNews};
+
+/// A wish of the application's.
+pub(super) enum Request {
+    Open {
+        model: Model,
+        planning: Planning,
+        reply: oneshot::Sender<Option<(u64, mpsc::UnboundedReceiver<SessionNews>)>>,
+    },
+    Infer {
+        session: u64,
+        inputs: Vec<Tensor>,
+        reply: oneshot::Sender<Result<Answer, String>>,
+    },
+    Close {
+        session: u64,
+    },
+    Snapshot(oneshot::Sender<Snapshot>),
+    Leave(oneshot::Sender<()>),
+}
+
+/// What a node tells whoever listens.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// It can be reached here.
+    Listening(Multiaddr),
+    /// It knows its speed now.
+    Calibrated(Speed),
+    /// Another node is here.
+    Joined(NodeId),
+    /// Another node is gone.
+    Left(NodeId),
+    /// A peer given by the user does not answer.
+    Unreachable { address: Option<Multiaddr>, reason: String },
+}
+
+/// What a node knows at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// All others whose adverts were heard.
+    pub(crate) peers: Vec<PeerView>,
+}
+
+/// Another node, as its adverts describe it.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerView {
+    /// Who.
+    pub(crate) node: NodeId,
+    /// FLOP/s per op class.
+    pub(crate) speed: Speed,
+    /// Pieces that it takes, pieces that it has.
+    pub(crate) slots: u16,
+    /// Pieces that it has.
+    pub(crate) holders: u16,
+    /// Bytes of weights that it can still take.
+    pub(crate) memory_free: u64,
+    /// Bytes per second of its link.
+    pub(crate) bandwidth: u64,
+    /// Its price, in nats.
+    pub(crate) ask: Option<f64>,
+}
+
+/// A handle on a running node. The node leaves when the last one is dropped.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    local: NodeId,
+    requests: mpsc::Sender<Request>,
+    news: broadcast::Sender<News>,
+}
+
+impl Handle {
+    pub(super) fn new(
+        local: NodeId,
+        requests: mpsc::Sender<Request>,
+        news: broadcast::Sender<News>,
+    ) -> Self {
+        Self { local, requests, news }
+    }
+
+    /// Who the node is.
+    pub(crate) fn local(&self) -> NodeId {
+        self.local
+    }
+
+    /// What it tells from now on.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Opens a session. Fails if the node has stopped or the model has no layers.
+    pub(crate) async fn open(
+        &self,
+        model: &Model,
+        planning: Planning,
+    ) -> Result<SessionHandle, String> {
+        let (reply, opened) = oneshot::channel();
+        let request = Request::Open { model: model.clone(), planning, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        let (number, news) = opened.await.map_err(|_| STOPPED)?.ok_or("the model has no layers")?;
+        Ok(SessionHandle { number, requests: self.requests.clone(), news })
+    }
+
+    /// What it knows now.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, String> {
+        let (reply, snapshot) = oneshot::channel();
+        self.requests.send(Request::Snapshot(reply)).await.map_err(|_| STOPPED)?;
+        snapshot.await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// Waits until `enough` says so of the others that offer compute, or `patience` is over.
+    pub(crate) async fn wait_for_providers(
+        &self,
+        patience: Duration,
+        enough: impl Fn(&[PeerView]) -> bool,
+    ) -> Result<Vec<PeerView>, String> {
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let mut providers = self.snapshot().await?.peers;
+            providers.retain(|peer| peer.slots > 0);
+            if enough(&providers) || tokio::time::Instant::now() >= until {
+                return Ok(providers);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Leaves the flock: gives back, says farewell, ends the loop.
+    pub(crate) async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.requests.send(Request::Leave(done)).await.is_ok() {
+            left.await.ok();
+        }
+    }
+}
+
+/// A handle on a session. The session is closed when it is dropped.
+pub(crate) struct SessionHandle {
+    number: u64,
+    requests: mpsc::Sender<Request>,
+    news: mpsc::UnboundedReceiver<SessionNews>,
+}
+
+impl SessionHandle {
+    /// The next thing that happens to it; nothing when it is over.
+    pub(crate) async fn next(&mut self) -> Option<SessionNews> {
+        self.news.recv().await
+    }
+
+    /// Starts one inference; await the receiver for its answer.
+    pub(crate) async fn infer(
+        &self,
+        inputs: Vec<Tensor>,
+    ) -> Result<oneshot::Receiver<Result<Answer, String>>, String> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Infer { session: self.number, inputs, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        Ok(answer)
+    }
+
+    /// One inference from beginning to end.
+    pub(crate) async fn run(&self, inputs: Vec<Tensor>) -> Result<Answer, String> {
+        self.infer(inputs).await?.await.map_err(|_| STOPPED)?
+    }
+
+    /// Ends the session and gives its places back.
+    pub(crate) async fn close(self) {
+        self.requests.send(Request::Close { session: self.number }).await.ok();
+    }
+}
+
+pub(super) fn snapshot(node: &Node) -> Snapshot {
+    let peers = node.flock().nodes().map(|(id, known)| PeerView {
+        node: *id,
+        speed: known.advert.speed,
+        slots: known.advert.slots,
+        holders: known.advert.holders,
+        memory_free: known.advert.memory_free,
+        bandwidth: known.advert.bandwidth,
+        ask: known.advert.ask.level.map(starling_protocol::Nats::to_f64),
+    });
+    Snapshot { peers: peers.collect() }
+}
+
+const STOPPED: &str = "the node has stopped";
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,263 @@
+//! Getting a piece ready: fetch its slice and its weights from whoever has them, verify, cache,
+//! load. On the other side: cut a model into slices and keep them for others to fetch.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use libp2p_stream::Control;
+use starling_engine::{Bytes, DeviceChoice, Hash, Model, Piece, WeightSource};
+use starling_protocol::{
+    BlobId, NodeId, host::LoadOrder, model::Work, plan::Plan, wire::FailureReason,
+};
+use tokio::sync::mpsc;
+
+use super::Inner;
+use crate::{
+    convert,
+    net::blobs::{self, BlobSource},
+    store::{Library, ProviderId},
+};
+
+/// A piece that is ready to run.
+pub(super) struct Loaded {
+    pub(super) order: LoadOrder,
+    pub(super) piece: Arc<Piece>,
+    pub(super) work: Work,
+}
+
+/// A slice of an own model, ready to be served.
+pub(super) struct CutSlice {
+    onnx: Bytes,
+}
+
+/// Loads pieces for others and serves the slices of own sessions.
+pub(super) struct Loader {
+    library: Arc<Library>,
+    control: Control,
+    swarm: String,
+    memory: u64,
+    device: DeviceChoice,
+    sessions: HashMap<u64, (ProviderId, Vec<BlobId>)>,
+    // A change of epoch or of neighbours needs no new load. Weak: a piece goes with its last host.
+    loaded: HashMap<BlobId, (std::sync::Weak<Piece>, Work)>,
+    ready: mpsc::UnboundedSender<(BlobId, std::sync::Weak<Piece>, Work)>,
+    became_ready: mpsc::UnboundedReceiver<(BlobId, std::sync::Weak<Piece>, Work)>,
+}
+
+impl Loader {
+    pub(super) fn new(
+        library: Arc<Library>,
+        control: Control,
+        swarm: String,
+        memory: u64,
+        device: DeviceChoice,
+    ) -> Self {
+        let (ready, became_ready) = mpsc::unbounded_channel();
+        let (sessions, loaded) = (HashMap::new(), HashMap::new());
+        Self { library, control, swarm, memory, device, sessions, loaded, ready, became_ready }
+    }
+
+    /// Carries out an order in the background.
+    pub(super) fn load(
+        &mut self,
+        order: LoadOrder,
+        holders: Vec<NodeId>,
+        inner: mpsc::UnboundedSender<Inner>,
+    ) {
+        while let Ok((slice, piece, work)) = self.became_ready.try_recv() {
+            self.loaded.insert(slice, (piece, work));
+        }
+        self.loaded.retain(|_, (piece, _)| piece.strong_count() > 0);
+        let (piece, epoch) = (order.piece, order.epoch);
+        let known = self.loaded.get(&order.slice);
+        if let Some((loaded, work)) =
+            known.and_then(|(piece, work)| Some((piece.upgrade()?, *work)))
+        {
+            let loaded = Loaded { order, piece: loaded, work };
+            inner.send(Inner::Loaded { piece, epoch, result: Ok(Box::new(loaded)) }).ok();
+            return;
+        }
+        let task = Fetching {
+            library: self.library.clone(),
+            control: self.control.clone(),
+            swarm: self.swarm.clone(),
+            // The requester has everything; others may be nearer or less busy, but come second.
+            sources: sources(order.piece.session.requester, holders),
+            memory: self.memory,
+            device: self.device,
+        };
+        let ready = self.ready.clone();
+        tokio::spawn(async move {
+            let result = task.run(order).await;
+            match &result {
+                Ok(loaded) => {
+                    let weak = Arc::downgrade(&loaded.piece);
+                    ready.send((loaded.order.slice, weak, loaded.work)).ok();
+                }
+                Err(reason) => tracing::warn!(%piece, ?reason, "a piece could not be loaded"),
+            }
+            let result = result.map(Box::new);
+            inner.send(Inner::Loaded { piece, epoch, result }).ok();
+        });
+    }
+
+    /// Serves the weights of a session's model.
+    pub(super) fn provide(&mut self, session: u64, model: Model) {
+        let source = move |id: &BlobId| model.weight(&Hash::from_bytes(id.0));
+        let provider = self.library.provide(Arc::new(source));
+        self.sessions.insert(session, (provider, Vec::new()));
+    }
+
+    /// Keeps a session's slices to be fetched; earlier ones stay for providers that still load.
+    pub(super) fn keep(&mut self, session: u64, slices: Vec<CutSlice>) -> Vec<(BlobId, u32)> {
+        let Some((_, kept)) = self.sessions.get_mut(&session) else { return Vec::new() };
+        let mut ids = Vec::new();
+        for slice in slices {
+            let length = u32::try_from(slice.onnx.len()).unwrap_or(u32::MAX);
+            if let Some(id) = self.library.insert(slice.onnx) {
+                kept.push(id);
+                ids.push((id, length));
+            }
+        }
+        ids
+    }
+
+    /// Serves a session's model and slices no longer.
+    pub(super) fn withdraw(&mut self, session: u64) {
+        if let Some((provider, slices)) = self.sessions.remove(&session) {
+            self.library.withdraw(provider);
+            let shared: Vec<BlobId> =
+                self.sessions.values().flat_map(|(_, slices)| slices.iter().copied()).collect();
+            for slice in slices.iter().filter(|slice| !shared.contains(slice)) {
+                self.library.remove(slice);
+            }
+        }
+    }
+}
+
+/// Cuts a model, off the loop: a big graph takes a while.
+pub(super) fn slice(session: u64, plan: Plan, model: Model, inner: mpsc::UnboundedSender<Inner>) {
+    tokio::task::spawn_blocking(move || {
+        let cut = |layers: &starling_protocol::plan::LayerRange| {
+            let range = usize::from(layers.first)..usize::from(layers.end);
+            CutSlice { onnx: model.slice(range).onnx }
+        };
+        let slices = plan.pieces().iter().map(cut).collect();
+        inner.send(Inner::Sliced { session, plan, slices }).ok();
+    });
+}
+
+struct Fetching {
+    library: Arc<Library>,
+    control: Control,
+    swarm: String,
+    sources: Vec<NodeId>,
+    memory: u64,
+    device: DeviceChoice,
+}
+
+impl Fetching {
+    async fn run(self, order: LoadOrder) -> Result<Loaded, FailureReason> {
+        let slice_bytes = u64::from(order.slice_bytes);
+        if slice_bytes > SLICE_BYTES_MAX {
+            return Err(FailureReason::BadSlice);
+        }
+        let onnx = self.get(order.slice, slice_bytes).await?;
+        let needed = Model::slice_weights(&onnx).map_err(|error| {
+            tracing::warn!(piece = %order.piece, %error, "a slice that is none");
+            FailureReason::BadSlice
+        })?;
+        let total = needed.iter().fold(0_u64, |sum, weight| sum.saturating_add(weight.bytes));
+        if total > self.memory {
+            tracing::warn!(piece = %order.piece, total, "more weights than --memory allows");
+            return Err(FailureReason::Weights);
+        }
+        let fetched: HashMap<Hash, Bytes> = stream::iter(needed)
+            .map(|weight| {
+                let fetching = &self;
+                async move {
+                    let id = BlobId(*weight.hash.as_bytes());
+                    Ok((weight.hash, fetching.get(id, weight.bytes).await?))
+                }
+            })
+            .buffer_unordered(FETCHES_AT_ONCE)
+            .try_collect()
+            .await?;
+        let device = self.device;
+        tokio::task::spawn_blocking(move || prepare(order, onnx, &Fetched(fetched), device))
+            .await
+            .map_err(|_| FailureReason::BadSlice)?
+    }
+
+    /// From memory or disk, else from the first source that has it.
+    async fn get(&self, id: BlobId, length: u64) -> Result<Bytes, FailureReason> {
+        let library = self.library.clone();
+        let here = tokio::task::spawn_blocking(move || library.blob(&id)).await.ok().flatten();
+        if let Some(bytes) = here {
+            return Ok(bytes);
+        }
+        for source in &self.sources {
+            let mut control = self.control.clone();
+            match blobs::fetch(&mut control, &self.swarm, *source, id, length).await {
+                Ok(bytes) => {
+                    self.cache(id, bytes.clone());
+                    return Ok(bytes);
+                }
+                Err(error) => tracing::debug!(%source, %id, %error, "blob not fetched"),
+            }
+        }
+        tracing::warn!(%id, "no node gave this blob with the right bytes");
+        Err(FailureReason::Weights)
+    }
+
+    fn cache(&self, id: BlobId, bytes: Bytes) {
+        if let Some(store) = self.library.store().cloned() {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = store.put(&id, &bytes) {
+                    tracing::warn!(%id, %error, "blob not cached");
+                }
+            });
+        }
+    }
+}
+
+struct Fetched(HashMap<Hash, Bytes>);
+
+impl WeightSource for Fetched {
+    fn weight(&self, hash: &Hash) -> Option<Bytes> {
+        self.0.get(hash).cloned()
+    }
+}
+
+fn prepare(
+    order: LoadOrder,
+    onnx: Bytes,
+    weights: &Fetched,
+    device: DeviceChoice,
+) -> Result<Loaded, FailureReason> {
+    let refuse = |error: &dyn std::fmt::Display| {
+        tracing::warn!(piece = %order.piece, %error, "the engine refuses a slice");
+        FailureReason::BadSlice
+    };
+    let model = Model::parse_slice(onnx, weights).map_err(|error| refuse(&error))?;
+    if model.layers().len() != usize::from(order.layers.len()) {
+        return Err(refuse(&"not as many layers as the install says"));
+    }
+    let work = convert::total_work(&model.profile());
+    let piece =
+        Piece::load(&model, 0..model.layers().len(), device).map_err(|error| refuse(&error))?;
+    Ok(Loaded { order, piece: Arc::new(piece), work })
+}
+
+fn sources(requester: NodeId, mut holders: Vec<NodeId>) -> Vec<NodeId> {
+    holders.retain(|holder| *holder != requester);
+    holders.truncate(HOLDERS_MAX);
+    holders.insert(0, requester);
+    holders
+}
+
+/// A slice holds a graph and its smallest weights, no more.
+const SLICE_BYTES_MAX: u64 = 16 << 20;
+const FETCHES_AT_ONCE: usize = 4;
+/// How many holders besides the requester are asked for a blob.
+const HOLDERS_MAX: usize = 4;

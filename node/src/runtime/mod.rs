@@ -1,0 +1,452 @@
+//! The one loop that owns the clock, the randomness, the swarm and the protocol's state machine.
+//! It carries inputs in and outputs out, and decides nothing.
+
+mod clock;
+mod frames;
+mod handle;
+mod loader;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use libp2p::{Multiaddr, identity::Keypair};
+use starling_protocol::{
+    ModelId, NodeId, PieceId, Timestamp,
+    model::{Speed, Work},
+    node::{Config, Event, Input, Node, Offering, Output},
+    plan::Plan,
+    wire::{FailureReason, Message},
+};
+use thiserror::Error;
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+
+use clock::Clock;
+pub(crate) use frames::{Answer, SessionNews};
+use frames::{Guests, OwnSessions};
+use handle::Request;
+pub(crate) use handle::{Handle, News, PeerView, SessionHandle};
+use loader::Loader;
+
+use crate::{
+    convert, identity,
+    net::{
+        Net, NetConfig, NetError, NetEvent, RESULT, ReplyTo, blobs,
+        tensors::{self, Arrival, TensorConfig, TensorLinks},
+    },
+    store::{BlobStore, Library},
+    work::{WorkConfig, Worker},
+};
+
+/// Everything that a node is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where the identity and the weights are kept.
+    pub(crate) data: PathBuf,
+    /// Where to listen.
+    pub(crate) listen: Vec<Multiaddr>,
+    /// Whom to dial.
+    pub(crate) peers: Vec<Multiaddr>,
+    /// Whether to look for others on the local network.
+    pub(crate) mdns: bool,
+    /// The flock's name.
+    pub(crate) swarm: String,
+    /// For whom it computes.
+    pub(crate) offering: Offering,
+    /// The most pieces at once.
+    pub(crate) slots: u16,
+    /// Bytes of weights that it takes.
+    pub(crate) memory: u64,
+    /// Bytes of weights that it keeps on disk.
+    pub(crate) disk: u64,
+    /// Bytes per second of its link, until measured.
+    pub(crate) bandwidth: u64,
+    /// How it computes.
+    pub(crate) work: WorkConfig,
+    /// Whether the identity is kept: a passing guest takes a new one.
+    pub(crate) identity: Identity,
+}
+
+/// Who a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The one in the data directory, made at the first start.
+    Kept,
+    /// One for this run alone, so that it can run beside the machine's node.
+    Passing,
+}
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// The key is unreadable.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The network can't be used.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The weight cache can't be used.
+    #[error("can't use the weight cache in {path}: {reason}; choose another folder with --data")]
+    Store {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// No threads.
+    #[error("can't start the compute threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// What happens outside the loop, told to it by the tasks it started.
+enum Inner {
+    EdgeFailed { piece: PieceId, epoch: u32 },
+    Loaded { piece: PieceId, epoch: u32, result: Result<Box<loader::Loaded>, FailureReason> },
+    Ran { work: Work, seconds: f64 },
+    Sliced { session: u64, plan: Plan, slices: Vec<loader::CutSlice> },
+}
+
+/// A started node: its loop, to be awaited, and a handle to speak to it.
+pub(crate) struct Started {
+    /// To speak to it.
+    pub(crate) handle: Handle,
+    /// Ends after [`Handle::leave`].
+    pub(crate) running: JoinHandle<()>,
+}
+
+/// Starts a node: measures its speed if it computes, and joins the flock.
+pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
+    let keypair = match settings.identity {
+        Identity::Kept => identity::load_or_create(&settings.data)?,
+        Identity::Passing => Keypair::generate_ed25519(),
+    };
+    let worker = Worker::start(settings.work).map_err(StartError::Threads)?;
+    let blobs_dir = settings.data.join("blobs");
+    let store = BlobStore::open(&blobs_dir, settings.disk)
+        .map_err(|reason| StartError::Store { path: blobs_dir, reason })?;
+    let library = Arc::new(Library::new(Some(Arc::new(store))));
+    let net = Net::new(NetConfig {
+        keypair,
+        listen: settings.listen.clone(),
+        peers: settings.peers.clone(),
+        mdns: settings.mdns,
+        swarm: settings.swarm.clone(),
+    })?;
+    let local = net.local();
+    let config = TensorConfig::default();
+    let (links, arrivals) = tensors::tensor_links(net.streams(), local, &settings.swarm, config)?;
+    blobs::serve(net.streams(), &settings.swarm, library.clone())?;
+    let (requests, inbox) = mpsc::channel(64);
+    let (news, events) = tokio::sync::broadcast::channel(256);
+    let handle = Handle::new(local, requests, news.clone());
+    let (inner, happened) = mpsc::unbounded_channel();
+    let loader = Loader::new(
+        library,
+        net.streams(),
+        settings.swarm.clone(),
+        settings.memory,
+        settings.work.device,
+    );
+    let parts = Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news };
+    drop(events);
+    let running = tokio::spawn(run(settings, parts));
+    Ok(Started { handle, running })
+}
+
+struct Parts {
+    net: Net,
+    links: TensorLinks,
+    arrivals: mpsc::Receiver<Arrival>,
+    worker: Worker,
+    loader: Loader,
+    inbox: mpsc::Receiver<Request>,
+    inner: mpsc::UnboundedSender<Inner>,
+    happened: mpsc::UnboundedReceiver<Inner>,
+    news: tokio::sync::broadcast::Sender<News>,
+}
+
+async fn run(settings: Settings, mut parts: Parts) {
+    let speed = calibrate(&settings, &mut parts).await;
+    let clock = Clock::start();
+    let local = parts.net.local();
+    let mut config = Config::new(local, speed, clock.now().0);
+    config.offering = settings.offering;
+    config.bandwidth = settings.bandwidth;
+    config.book.slots = settings.slots;
+    config.book.memory = settings.memory;
+    let mut runtime = Runtime {
+        node: Node::new(config),
+        clock,
+        guests: Guests::new(local, parts.links.clone(), parts.worker.clone(), parts.inner.clone()),
+        own: OwnSessions::new(local, parts.links.clone(), parts.inner.clone(), clock.now().0),
+        bandwidth: settings.bandwidth as f64,
+        models: Vec::new(),
+        parts,
+    };
+    runtime.tell_addresses();
+    for node in runtime.parts.net.joined().collect::<Vec<_>>() {
+        runtime.feed(Input::Joined(node));
+    }
+    runtime.parts.news.send(News::Calibrated(speed)).ok();
+    runtime.run().await;
+}
+
+/// The swarm must be polled meanwhile: others may be dialling already.
+async fn calibrate(settings: &Settings, parts: &mut Parts) -> Speed {
+    if settings.offering == Offering::Nobody {
+        return Speed::default();
+    }
+    let worker = parts.worker.clone();
+    let measured = worker.measure(CALIBRATION);
+    tokio::pin!(measured);
+    loop {
+        tokio::select! {
+            speed = &mut measured => {
+                return speed.map(|speed| convert::speed(&speed)).unwrap_or_default();
+            }
+            event = parts.net.next() => {
+                if let NetEvent::Listening(address) = event {
+                    parts.news.send(News::Listening(address)).ok();
+                }
+            }
+        }
+    }
+}
+
+struct Runtime {
+    node: Node,
+    clock: Clock,
+    parts: Parts,
+    guests: Guests,
+    own: OwnSessions,
+    bandwidth: f64,
+    models: Vec<ModelId>,
+}
+
+impl Runtime {
+    async fn run(mut self) {
+        self.feed(Input::Tick);
+        loop {
+            let deadline = Instant::from_std(self.clock.instant(self.node.deadline()));
+            tokio::select! {
+                event = self.parts.net.next() => self.on_net(event),
+                Some(arrival) = self.parts.arrivals.recv() => self.on_arrival(arrival),
+                Some(inner) = self.parts.happened.recv() => self.on_inner(inner),
+                request = self.parts.inbox.recv() => match request {
+                    Some(Request::Leave(done)) => {
+                        self.leave().await;
+                        done.send(()).ok();
+                        return;
+                    }
+                    Some(request) => self.on_request(request),
+                    // Every handle is gone: nobody can ask for anything more.
+                    None => return self.leave().await,
+                },
+                () = tokio::time::sleep_until(deadline) => self.feed(Input::Tick),
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn feed(&mut self, input: Input) {
+        let outputs = self.node.handle(self.now(), input);
+        self.perform(outputs, None);
+    }
+
+    /// Carries out what the protocol wants. What goes to the node that just asked travels in the
+    /// answer, which saves half the messages.
+    fn perform(&mut self, outputs: Vec<Output>, asked: Option<(NodeId, ReplyTo)>) {
+        let mut answers: Vec<Message> = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Publish(advert) => self.parts.net.publish(&advert),
+                Output::Send { to, message } => match &asked {
+                    Some((asker, _)) if *asker == to => answers.push(message),
+                    Some(_) | None => self.parts.net.send(to, &message),
+                },
+                Output::Slice { session, plan } => self.slice(session, plan),
+                Output::Load(order) => {
+                    let holders: Vec<NodeId> = self.node.flock().holders(order.model).collect();
+                    self.parts.loader.load(order, holders, self.parts.inner.clone());
+                }
+                Output::Unload(piece) => self.guests.remove(&piece),
+                Output::SendInput { session, epoch, request, to } => {
+                    self.own.send_input(session, epoch, request, to);
+                }
+                // The node consumes these itself.
+                Output::SessionChanged { .. } => {}
+                Output::Event(event) => self.on_event(event),
+            }
+        }
+        if let Some((_, reply)) = asked {
+            self.parts.net.reply(reply, &answers);
+        }
+    }
+
+    fn on_net(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Listening(address) => {
+                self.parts.news.send(News::Listening(address)).ok();
+                self.tell_addresses();
+            }
+            NetEvent::Joined(node) => {
+                self.parts.news.send(News::Joined(node)).ok();
+                self.feed(Input::Joined(node));
+            }
+            NetEvent::Left(node) => {
+                self.parts.news.send(News::Left(node)).ok();
+                self.parts.links.close(&node);
+                self.feed(Input::Left(node));
+            }
+            NetEvent::Advert { from, advert } => {
+                if let starling_protocol::wire::Advert::Node(advert) = &advert {
+                    self.parts.net.learn(from, &advert.addresses);
+                }
+                self.feed(Input::Advert { from, advert });
+            }
+            NetEvent::Request { from, message, reply } => {
+                let outputs = self.node.handle(self.now(), Input::Message { from, message });
+                self.perform(outputs, Some((from, reply)));
+            }
+            NetEvent::Reply { from, messages } => {
+                for message in messages {
+                    self.feed(Input::Message { from, message });
+                }
+            }
+            // The protocol's own timers repeat what matters.
+            NetEvent::Undelivered { to, reason } => tracing::debug!(%to, reason, "not delivered"),
+            NetEvent::Unreachable { address, reason } => {
+                self.parts.news.send(News::Unreachable { address, reason }).ok();
+            }
+        }
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival) {
+        self.measure_link(&arrival);
+        if arrival.frame.index == RESULT {
+            if let Some((session, request)) = self.own.on_result(arrival) {
+                self.feed(Input::OutputArrived { session, request });
+            }
+        } else {
+            self.guests.on_frame(arrival);
+        }
+    }
+
+    fn on_inner(&mut self, inner: Inner) {
+        match inner {
+            Inner::EdgeFailed { piece, epoch } => self.feed(Input::EdgeFailed { piece, epoch }),
+            Inner::Ran { work, seconds } => self.feed(Input::Ran { work, seconds }),
+            Inner::Loaded { piece, epoch, result } => {
+                let result = result.map(|loaded| {
+                    self.remember_model(loaded.order.model);
+                    self.guests.insert(*loaded);
+                });
+                self.feed(Input::Loaded { piece, epoch, result });
+            }
+            Inner::Sliced { session, plan, slices } => {
+                let slices = self.parts.loader.keep(session, slices);
+                self.feed(Input::Sliced { session, plan, slices });
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Open { model, planning, reply } => {
+                let Some(profile) = convert::model_profile(&model) else {
+                    reply.send(None).ok();
+                    return;
+                };
+                let (number, news) = self.own.open(model.clone());
+                self.parts.loader.provide(number, model);
+                reply.send(Some((number, news))).ok();
+                let open =
+                    starling_protocol::node::Command::Open { session: number, profile, planning };
+                self.feed(Input::Command(open));
+            }
+            Request::Infer { session, inputs, reply } => {
+                if let Some(request) = self.own.infer(session, inputs, reply) {
+                    let infer = starling_protocol::node::Command::Infer { session, request };
+                    self.feed(Input::Command(infer));
+                }
+            }
+            Request::Close { session } => {
+                self.feed(Input::Command(starling_protocol::node::Command::Close { session }));
+                self.end_session(session, "the session was closed");
+            }
+            Request::Snapshot(reply) => {
+                reply.send(handle::snapshot(&self.node)).ok();
+            }
+            // Taken out by the loop, which it ends.
+            Request::Leave(_) => {}
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Agreed { session, agreement } => {
+                self.own.tell(session, SessionNews::Agreed(agreement));
+            }
+            Event::Ready { session, agreement, .. } => self.own.on_ready(session, agreement),
+            Event::ProviderLost { session, node } => {
+                self.own.tell(session, SessionNews::ProviderLost(node));
+            }
+            Event::Refused { session, request } => self.own.on_refused(session, request),
+            Event::Failed { session, error } => self.end_session(session, &error.to_string()),
+        }
+    }
+
+    fn end_session(&mut self, session: u64, reason: &str) {
+        self.own.end(session, reason);
+        self.parts.loader.withdraw(session);
+    }
+
+    fn slice(&mut self, session: u64, plan: Plan) {
+        if let Some(model) = self.own.model(session) {
+            loader::slice(session, plan, model, self.parts.inner.clone());
+        }
+    }
+
+    /// Frames big enough to tell show what the link carries.
+    fn measure_link(&mut self, arrival: &Arrival) {
+        let seconds = arrival.transfer.as_secs_f64();
+        if arrival.from == self.node.id() || arrival.bytes < LINK_SAMPLE_MIN || seconds <= 0.0 {
+            return;
+        }
+        self.bandwidth += (arrival.bytes as f64 / seconds - self.bandwidth) * LINK_WEIGHT;
+        self.feed(Input::Bandwidth(self.bandwidth as u64));
+    }
+
+    fn remember_model(&mut self, model: ModelId) {
+        if !self.models.contains(&model) {
+            self.models.push(model);
+            self.feed(Input::Models(self.models.clone()));
+        }
+    }
+
+    fn tell_addresses(&mut self) {
+        let addresses = self.parts.net.addresses();
+        self.feed(Input::Addresses(addresses));
+    }
+
+    /// Gives back, says farewell, and lets the messages go out.
+    async fn leave(mut self) {
+        self.feed(Input::Command(starling_protocol::node::Command::Leave));
+        let until = Instant::now() + FAREWELL;
+        while let Ok(event) = tokio::time::timeout_at(until, self.parts.net.next()).await {
+            if let NetEvent::Request { reply, .. } = event {
+                self.parts.net.reply(reply, &[]);
+            }
+        }
+        self.parts.net.shutdown().await;
+    }
+}
+
+/// How long a node measures itself at its start.
+const CALIBRATION: Duration = Duration::from_millis(400);
+/// How long the last messages have to go out.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// Smaller frames measure the latency, not the bandwidth.
+const LINK_SAMPLE_MIN: u64 = 32 * 1024;
+const LINK_WEIGHT: f64 = 0.1;

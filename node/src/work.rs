@@ -1,0 +1,162 @@
+//! The compute thread: one piece at a time, first come first served, so that pieces share a node
+//! equally, as the auction's model says. A throttle makes the node a slower machine.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use starling_engine::{DeviceChoice, Piece, RunError, Tensor, calibrate};
+
+/// One inference of one piece.
+pub(crate) struct Job {
+    /// What to run.
+    pub(crate) piece: Arc<Piece>,
+    /// On what.
+    pub(crate) inputs: Vec<Tensor>,
+    /// When it was queued.
+    pub(crate) queued: Instant,
+    /// Takes the result, on the compute thread: it must not block.
+    pub(crate) done: Box<dyn FnOnce(Done) + Send>,
+}
+
+/// What came of a job.
+pub(crate) struct Done {
+    /// The piece's outputs.
+    pub(crate) outputs: Result<Vec<Tensor>, RunError>,
+    /// Waiting for the thread.
+    pub(crate) queue: Duration,
+    /// Computing, pauses of the throttle included.
+    pub(crate) compute: Duration,
+}
+
+/// How a node computes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkConfig {
+    /// Threads for one operator.
+    pub(crate) threads: usize,
+    /// The share of one core that may be used; with a share, there is one thread.
+    pub(crate) throttle: Option<f64>,
+    /// Where.
+    pub(crate) device: DeviceChoice,
+}
+
+/// The compute thread.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    jobs: mpsc::SyncSender<Task>,
+}
+
+enum Task {
+    Run(Job),
+    Measure { budget: Duration, done: Box<dyn FnOnce(calibrate::Speed) + Send> },
+}
+
+impl Worker {
+    /// Starts the thread; it ends when the last handle is dropped.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub(crate) fn start(config: WorkConfig) -> std::io::Result<Self> {
+        let threads = if config.throttle.is_some() { 1 } else { config.threads.max(1) };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|n| format!("compute-{n}"))
+            .build()
+            .map_err(std::io::Error::other)?;
+        let (jobs, tasks) = mpsc::sync_channel::<Task>(QUEUE_MAX);
+        thread::Builder::new().name("compute".to_owned()).spawn(move || {
+            for task in tasks {
+                pool.install(|| carry_out(task, config));
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Queues a job. Says whether there was room.
+    pub(crate) fn run(&self, job: Job) -> bool {
+        self.jobs.try_send(Task::Run(job)).is_ok()
+    }
+
+    /// Measures the node's speed in about `budget`, throttle included: at full speed, times the
+    /// share. The pauses themselves come too seldom to be seen by runs of a millisecond.
+    pub(crate) async fn measure(&self, budget: Duration) -> Option<calibrate::Speed> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |speed| {
+            tell.send(speed).ok();
+        });
+        self.jobs.try_send(Task::Measure { budget, done }).ok()?;
+        told.await.ok()
+    }
+}
+
+fn carry_out(task: Task, config: WorkConfig) {
+    let mut throttle = Throttle::begin(config.throttle);
+    match task {
+        Task::Run(job) => {
+            let queue = job.queued.elapsed();
+            let began = Instant::now();
+            let outputs = job.piece.run_observed(&job.inputs, &mut |_| throttle.pause());
+            (job.done)(Done { outputs, queue, compute: began.elapsed() });
+        }
+        Task::Measure { budget, done } => {
+            let mut speed = calibrate::measure(budget, config.device, &mut |_| ());
+            let share = config.throttle.unwrap_or(1.0);
+            speed.flops_per_s = speed.flops_per_s.map(|flops| flops * share);
+            done(speed);
+        }
+    }
+}
+
+/// Sleeps after each layer until the thread has used no more than its share of the time gone by.
+/// Counts processor time, not time on the wall: a thread that others kept waiting owes nothing.
+struct Throttle {
+    share: Option<f64>,
+    wall: Instant,
+    processor: Duration,
+}
+
+impl Throttle {
+    fn begin(share: Option<f64>) -> Self {
+        Self { share, wall: Instant::now(), processor: thread_time() }
+    }
+
+    fn pause(&mut self) {
+        let Some(share) = self.share else { return };
+        let used = thread_time().saturating_sub(self.processor);
+        let due = used.div_f64(share).saturating_sub(self.wall.elapsed());
+        // Shorter sleeps would last longer than asked; the debt stays on the account.
+        if due > SLEEP_MIN {
+            thread::sleep(due);
+        }
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
+}
+
+/// The most jobs that wait. Credits and request windows keep the queue far below.
+const QUEUE_MAX: usize = 512;
+const SLEEP_MIN: Duration = Duration::from_micros(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_throttled_node_measures_itself_slower() {
+        let speed = async |throttle| {
+            let config = WorkConfig { threads: 1, throttle, device: DeviceChoice::default() };
+            let worker = Worker::start(config).expect("threads");
+            worker.measure(Duration::from_millis(200)).await.expect("measured").flops_per_s[0]
+        };
+        let full = speed(Some(1.0)).await;
+        let tenth = speed(Some(0.1)).await;
+        assert!(tenth < full / 2.0, "{tenth} against {full}");
+    }
+}
