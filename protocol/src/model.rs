@@ -40,10 +40,33 @@ impl Speed {
         per_class.map(|(flops, speed)| *flops as f64 / speed as f64).sum()
     }
 
-    /// The same mix, `factor` times as fast.
+    /// What this speed should have been, given that `work` took `seconds`. A run tells only the
+    /// total, so each op class takes the blame in proportion to its predicted part of the time,
+    /// and `weight` of it: 1 would believe a single run. No class changes by more than a thousand.
     #[must_use]
-    pub fn scaled(&self, factor: f64) -> Speed {
-        Speed(self.0.map(|speed| (speed as f64 * factor) as u64))
+    pub fn corrected(&self, work: &Work, seconds: f64, weight: f64) -> Speed {
+        let predicted = self.seconds(work);
+        let usable = |seconds: f64| seconds.is_finite() && seconds > 0.0;
+        if !usable(seconds) || !usable(predicted) {
+            return *self;
+        }
+        let ratio = (predicted / seconds).clamp(1e-3, 1e3);
+        Speed(std::array::from_fn(|class| {
+            let speed = self.0[class] as f64;
+            let part =
+                if work.0[class] == 0 { 0.0 } else { work.0[class] as f64 / speed / predicted };
+            ((speed * ratio.powf(weight * part)) as u64).max(1)
+        }))
+    }
+
+    /// The largest factor by which a class differs between two speeds, at least 1.
+    #[must_use]
+    pub fn drift(&self, other: &Speed) -> f64 {
+        let pairs = self.0.iter().zip(other.0).map(|(a, b)| (*a as f64, b as f64));
+        pairs
+            .filter(|(a, b)| *a > 0.0 && *b > 0.0)
+            .map(|(a, b)| (a / b).max(b / a))
+            .fold(1.0, f64::max)
     }
 }
 
@@ -120,4 +143,33 @@ pub struct PieceProfile {
     pub bytes_in: u64,
     /// Bytes that go out per inference.
     pub bytes_out: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_speed_is_corrected_by_what_runs_take() {
+        let truth = Speed([100, 400, 50, 200, 10]);
+        let mut believed = Speed([1000, 100, 50, 200, 10]);
+        let pieces =
+            [Work([1000, 100, 0, 0, 0]), Work([10, 4000, 10, 0, 1]), Work([0, 10, 500, 9, 9])];
+        for work in pieces.iter().cycle().take(300) {
+            believed = believed.corrected(work, truth.seconds(work), 0.2);
+        }
+        for work in &pieces {
+            let (guess, real) = (believed.seconds(work), truth.seconds(work));
+            assert!((guess / real - 1.0).abs() < 0.05, "{guess} against {real}");
+        }
+    }
+
+    #[test]
+    fn junk_measurements_change_nothing() {
+        let speed = Speed([100; OP_CLASSES]);
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(speed.corrected(&Work([1; OP_CLASSES]), seconds, 1.0), speed);
+        }
+        assert_eq!(speed.corrected(&Work::default(), 1.0, 1.0), speed);
+    }
 }

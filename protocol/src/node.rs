@@ -281,9 +281,9 @@ pub struct Node {
     sessions: BTreeMap<u64, Session>,
     addresses: Vec<Vec<u8>>,
     models: Vec<ModelId>,
-    // Measured speed over calibrated speed.
-    pace: f64,
-    pace_told: f64,
+    // As calibrated, corrected by what pieces really took; and as last advertised.
+    speed: Speed,
+    speed_told: Speed,
     sequence: u64,
     advertised: Option<Timestamp>,
     told: Option<(Ask, u16)>,
@@ -305,8 +305,8 @@ impl Node {
             sessions: BTreeMap::new(),
             addresses: Vec::new(),
             models: Vec::new(),
-            pace: 1.0,
-            pace_told: 1.0,
+            speed: config.speed,
+            speed_told: config.speed,
             sequence: config.first_sequence,
             advertised: None,
             told: None,
@@ -336,7 +336,7 @@ impl Node {
     /// Its speed as corrected by what its pieces really took.
     #[must_use]
     pub fn speed(&self) -> Speed {
-        self.config.speed.scaled(self.pace)
+        self.speed
     }
 
     /// One of its sessions.
@@ -599,15 +599,8 @@ impl Node {
     }
 
     fn on_ran(&mut self, work: &Work, seconds: f64) {
-        let calibrated = self.config.speed.seconds(work);
-        let usable = seconds.is_finite() && seconds > 0.0 && calibrated.is_finite();
-        if !usable || calibrated <= 0.0 {
-            return;
-        }
-        let seen = (calibrated / seconds).clamp(PACE_MIN, PACE_MAX);
-        self.pace += (seen - self.pace) * PACE_WEIGHT;
-        let drift = (self.pace / self.pace_told - 1.0).abs();
-        self.news |= drift > PACE_DRIFT_TOLD;
+        self.speed = self.speed.corrected(work, seconds, RUN_WEIGHT);
+        self.news |= self.speed.drift(&self.speed_told) > DRIFT_TOLD;
     }
 
     fn on_lost(&mut self, now: Timestamp, node: NodeId, out: &mut Vec<Output>) {
@@ -772,7 +765,7 @@ impl Node {
         }
         self.advertised = Some(now);
         self.news = false;
-        self.pace_told = self.pace;
+        self.speed_told = self.speed;
         self.told = Some((self.book.ask(), self.book.holders()));
         self.sequence += 1;
         out.push(Output::Publish(Advert::Node(self.node_advert())));
@@ -817,10 +810,7 @@ fn piece_of(requester: NodeId, number: u64, index: u16) -> PieceId {
     PieceId { session: SessionId { requester, number }, index }
 }
 
-/// One run moves the measured pace by this share of the difference.
-const PACE_WEIGHT: f64 = 0.1;
-/// A change of pace by more than this is told to the others at once.
-const PACE_DRIFT_TOLD: f64 = 0.1;
-/// No machine is believed to be further than these from its calibration.
-const PACE_MIN: f64 = 1e-3;
-const PACE_MAX: f64 = 1e3;
+/// How far one run moves the belief about this machine's speed.
+const RUN_WEIGHT: f64 = 0.1;
+/// A change of any op class's speed by more than this factor is told to the others at once.
+const DRIFT_TOLD: f64 = 1.1;

@@ -62,6 +62,23 @@ fn tell(json: bool, news: &News) {
                 calibrated(speed)
             });
         }
+        News::Hosting { piece, layers, model } => {
+            let (first, last) = (layers.first, layers.end - 1);
+            let event = json!({
+                "event": "hosting",
+                "piece": piece.to_string(),
+                "layers": [first, last],
+                "model": model.to_string(),
+            });
+            say(json, &event, || {
+                format!("computing layers {first}-{last} of model {model} as piece {piece}")
+            });
+        }
+        News::Dropped { piece } => {
+            say(json, &json!({"event": "dropped", "piece": piece.to_string()}), || {
+                format!("piece {piece} dropped")
+            });
+        }
         News::Joined(node) => {
             say(json, &json!({"event": "joined", "node": node.to_string()}), || {
                 format!("node {node} joined")

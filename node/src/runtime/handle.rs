@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use starling_engine::{Model, Tensor};
-use starling_protocol::{NodeId, model::Speed, node::Node, session::Planning};
+use starling_protocol::{
+    ModelId, NodeId, PieceId, model::Speed, node::Node, plan::LayerRange, session::Planning,
+};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::frames::{Answer, SessionNews};
@@ -35,6 +37,10 @@ pub(crate) enum News {
     Listening(Multiaddr),
     /// It knows its speed now.
     Calibrated(Speed),
+    /// A piece of a session has been loaded here.
+    Hosting { piece: PieceId, layers: LayerRange, model: ModelId },
+    /// A piece has been dropped.
+    Dropped { piece: PieceId },
     /// Another node is here.
     Joined(NodeId),
     /// Another node is gone.

@@ -270,7 +270,10 @@ impl Runtime {
                     let holders: Vec<NodeId> = self.node.flock().holders(order.model).collect();
                     self.parts.loader.load(order, holders, self.parts.inner.clone());
                 }
-                Output::Unload(piece) => self.guests.remove(&piece),
+                Output::Unload(piece) => {
+                    self.guests.remove(&piece);
+                    self.parts.news.send(News::Dropped { piece }).ok();
+                }
                 Output::SendInput { session, epoch, request, to } => {
                     self.own.send_input(session, epoch, request, to);
                 }
@@ -339,7 +342,9 @@ impl Runtime {
             Inner::Ran { work, seconds } => self.feed(Input::Ran { work, seconds }),
             Inner::Loaded { piece, epoch, result } => {
                 let result = result.map(|loaded| {
-                    self.remember_model(loaded.order.model);
+                    let (layers, model) = (loaded.order.layers, loaded.order.model);
+                    self.remember_model(model);
+                    self.parts.news.send(News::Hosting { piece, layers, model }).ok();
                     self.guests.insert(*loaded);
                 });
                 self.feed(Input::Loaded { piece, epoch, result });

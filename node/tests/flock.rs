@@ -1,0 +1,181 @@
+//! Real processes on real sockets: inference through them, and what happens when they die.
+#![expect(missing_docs, unreachable_pub, reason = "a test binary has no users")]
+
+mod common;
+
+use std::{process::Stdio, time::Duration};
+
+use common::{Flock, asset, difference, finish, interrupt, json, npy, starling, wait};
+use serde_json::Value;
+
+/// Providers of a report's pieces, each once.
+fn providers(report: &Value) -> Vec<String> {
+    let pieces = report["pieces"].as_array().expect("pieces");
+    let mut providers: Vec<String> =
+        pieces.iter().map(|piece| piece["provider"].as_str().expect("an id").to_owned()).collect();
+    providers.sort();
+    providers.dedup();
+    providers
+}
+
+#[test]
+fn three_processes_compute_what_onnx_runtime_computes() {
+    let flock = Flock::start(3);
+    for name in ["chelsea", "coffee", "camera"] {
+        let output = flock.dir.path().join("y.npy");
+        let mut command = flock.infer();
+        command
+            .args(["--goal", "throughput", "--output"])
+            .arg(&output)
+            .arg("--input")
+            .arg(asset(&format!("{name}.input.npy")));
+        let report = json(&finish(command));
+        assert!(providers(&report).len() >= 2, "{report}");
+        let reference = npy(&asset(&format!("{name}.logits.npy")));
+        let worst = difference(&npy(&output), &reference);
+        assert!(worst <= 1e-4, "{name}: {worst}");
+        assert!(report["auction"]["bids"].as_u64() >= Some(2), "{report}");
+        assert_eq!(report["timings"].as_array().map(Vec::len), report["pieces"].as_array().map(Vec::len));
+    }
+}
+
+#[test]
+fn a_picture_gives_the_same_labels_near_and_far() {
+    let flock = Flock::start(2);
+    let mut far = flock.infer();
+    far.args(["--cuts", "20", "--image"]).arg(asset("coffee.jpg"));
+    let far = json(&finish(far));
+    let mut near = starling();
+    near.args(["--json", "infer", "--local"]).arg(asset("efficientnet-lite0.onnx"));
+    near.arg("--image").arg(asset("coffee.jpg"));
+    let near = json(&finish(near));
+    assert_eq!(far["results"][0]["top"], near["results"][0]["top"]);
+    assert_eq!(far["results"][0]["top"][0]["label"], "espresso");
+}
+
+#[test]
+fn a_provider_killed_under_load_costs_time_but_no_answer() {
+    let mut flock = Flock::start(3);
+    let output = flock.dir.path().join("y.npy");
+    let mut command = flock.infer();
+    command
+        .args(["--cuts", "10,30", "--repeat", "60", "--output"])
+        .arg(&output)
+        .arg("--input")
+        .arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // Equal nodes: a second piece on one is worth less than the first on another, so each has one.
+    flock.nodes[1].wait_for("hosting");
+    std::thread::sleep(Duration::from_millis(700));
+    flock.nodes[1].kill();
+    let result = child.wait_with_output().expect("it ends");
+    let report = json(&result);
+    assert!(!providers(&report).contains(&flock.nodes[1].id), "{report}");
+    assert!(report["providers_lost"].as_u64() >= Some(1), "{report}");
+    let reference = npy(&asset("chelsea.logits.npy"));
+    assert!(difference(&npy(&output), &reference) <= 1e-4);
+}
+
+#[test]
+fn with_the_last_provider_gone_the_request_fails_with_a_clear_line() {
+    let mut flock = Flock::start(1);
+    let mut command = flock.infer();
+    command.args(["--repeat", "1000", "--input"]).arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    flock.nodes[0].wait_for("hosting");
+    flock.nodes[0].kill();
+    let result = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("no node can compute this model"), "{stderr}");
+}
+
+#[test]
+fn a_requester_killed_in_the_middle_frees_its_providers() {
+    let flock = Flock::start(1);
+    let mut command = flock.infer();
+    command.args(["--repeat", "1000", "--input"]).arg(asset("chelsea.input.npy"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    flock.nodes[0].wait_for("hosting");
+    child.kill().expect("it runs");
+    child.wait().expect("it is ours");
+    // No renewal comes, so the lease ends.
+    flock.nodes[0].wait_for("dropped");
+}
+
+#[test]
+fn ctrl_c_leaves_the_flock_and_ends_with_success() {
+    let mut flock = Flock::start(2);
+    assert_eq!(flock.nodes[0].interrupt(), Some(0));
+    let left = flock.nodes[1].wait_for("left");
+    assert_eq!(left["node"], flock.nodes[0].id.as_str());
+}
+
+#[test]
+fn flocks_of_other_names_are_left_alone() {
+    let flock = Flock::start(1);
+    let mut command = starling();
+    command
+        .args(["--json", "peers", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--wait", "2"])
+        .arg("--data")
+        .arg(flock.dir.path().join("stranger"))
+        .args(flock.peer_flags());
+    let strangers = |swarm: &str, mut command: std::process::Command| {
+        command.args(["--swarm", swarm]);
+        json(&finish(command))["peers"].as_array().map(Vec::len)
+    };
+    assert_eq!(strangers("another", command), Some(0));
+    let mut command = starling();
+    command
+        .args(["--json", "peers", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--wait", "4"])
+        .arg("--data")
+        .arg(flock.dir.path().join("friend"))
+        .args(flock.peer_flags());
+    assert_eq!(strangers(&flock.swarm, command), Some(1));
+}
+
+#[test]
+fn the_demo_reports_and_cleans_up() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut command = starling();
+    command.args(["--json", "demo", "--nodes", "2", "--inferences", "8"]).env("TMPDIR", dir.path());
+    let report = json(&finish(command));
+    assert_eq!(report["nodes"], 2);
+    assert!(report["discovery_ms"].as_f64() > Some(0.0));
+    assert_eq!(report["images"].as_array().map(Vec::len), Some(3));
+    let class = |n: usize| report["images"][n]["top"][0]["class"].as_u64().expect("a class");
+    assert!([281, 282, 285].contains(&class(0)), "a cat");
+    assert_eq!([class(1), class(2)], [967, 872], "espresso, tripod");
+    for image in report["images"].as_array().expect("three") {
+        assert!(image["max_abs_diff"].as_f64() < Some(1e-5), "{image}");
+    }
+    assert!(report["throughput"]["speedup"].as_f64() > Some(0.0));
+    assert_eq!(processes_with(dir.path().to_str().expect("a path")), Vec::<u32>::new());
+}
+
+#[test]
+fn the_demo_interrupted_leaves_no_process_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mark = dir.path().to_str().expect("a path").to_owned();
+    let mut command = starling();
+    command.args(["demo", "--nodes", "3", "--inferences", "100000"]).env("TMPDIR", dir.path());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    while processes_with(&mark).len() < 3 {
+        assert!(child.try_wait().expect("it is ours").is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    interrupt(&child);
+    assert_eq!(wait(&mut child), Some(1));
+    assert_eq!(processes_with(&mark), Vec::<u32>::new());
+}
+
+/// Processes with this text on their command line.
+fn processes_with(text: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let with = |id: &u32| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    };
+    ids.filter(with).collect()
+}
