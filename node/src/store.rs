@@ -95,6 +95,7 @@ impl BlobStore {
     }
 
     /// How much is stored, as far as this process knows.
+    #[cfg(test)]
     pub(crate) fn len_bytes(&self) -> u64 {
         self.bytes.load(Ordering::SeqCst)
     }

@@ -1,7 +1,7 @@
 //! Bad input on the command line: one clear line that says what, where and what to do; exit code
 //! 1; no panic, no hang.
-#![expect(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 
+#[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -85,8 +85,17 @@ fn nobody_there() {
     let data = dir.0.path().join("data");
     let model = model();
     let common = [
-        "infer", path(&model), "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-compute",
-        "--wait", "0.5", "--data", path(&data), "--image",
+        "infer",
+        path(&model),
+        "--no-mdns",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--no-compute",
+        "--wait",
+        "0.5",
+        "--data",
+        path(&data),
+        "--image",
     ];
     let image = asset("coffee.jpg");
     let args = [&common[..], &[path(&image)]].concat();

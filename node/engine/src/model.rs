@@ -50,7 +50,7 @@ impl Model {
         if !file.metadata().map_err(read_error)?.is_file() {
             return Err(read_error(std::io::Error::other("it is not a file")));
         }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         #[expect(unsafe_code, reason = "mapping is how weights are read without copying the file")]
         // SAFETY: the file is mapped read-only, and the caller keeps others from changing it.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;

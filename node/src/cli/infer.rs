@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use starling_engine::{Model, Piece, Tensor, npy, picture};
 use starling_protocol::{
+    NodeId,
     node::Offering,
     partition::Goal,
     plan::Plan,
@@ -90,11 +91,11 @@ struct Outcome {
     elapsed: Duration,
     /// The plan; nothing for a local run.
     agreement: Option<Agreement>,
-    lost: usize,
+    lost: Vec<NodeId>,
 }
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let model = Model::open(&args.model)?;
+    let model = super::open_model(&args.model)?;
     let labels = Labels::load(args.labels.as_deref())?;
     let inputs = read_inputs(&args, &model)?;
     let outcome = if args.local {
@@ -201,7 +202,13 @@ async fn run_locally(
         answers.extend(last);
     }
     bar.finish_and_clear();
-    Ok(Outcome { answers, traces: Vec::new(), elapsed: began.elapsed(), agreement: None, lost: 0 })
+    Ok(Outcome {
+        answers,
+        traces: Vec::new(),
+        elapsed: began.elapsed(),
+        agreement: None,
+        lost: Vec::new(),
+    })
 }
 
 async fn run_once(
@@ -226,9 +233,9 @@ async fn run_through_flock(
 ) -> Result<Outcome, Failure> {
     let planning = planning(args, model, inputs.len())?;
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
-    let started = args.flock.start(offering, Identity::Passing).await?;
+    let mut started = args.flock.start(offering, Identity::Passing).await?;
     let result = tokio::select! {
-        result = infer(args, &started, model, planning, inputs) => result,
+        result = infer(args, &mut started, model, planning, inputs) => result,
         _ = tokio::signal::ctrl_c() => Err(Failure("interrupted".to_owned())),
     };
     started.handle.leave().await;
@@ -255,7 +262,7 @@ fn planning(args: &Args, model: &Model, inputs: usize) -> Result<Planning, Failu
 
 async fn infer(
     args: &Args,
-    started: &Started,
+    started: &mut Started,
     model: &Model,
     planning: Planning,
     inputs: &[Vec<Tensor>],
@@ -281,10 +288,10 @@ async fn infer(
     let (answers, traces) = stream(&session, inputs, args.repeat, &bar).await?;
     let elapsed = began.elapsed();
     bar.finish_and_clear();
-    let mut lost = 0;
+    let mut lost = Vec::new();
     while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
         match news {
-            SessionNews::ProviderLost(_) => lost += 1,
+            SessionNews::ProviderLost(node) => lost.push(node),
             // A later plan: the one that the last answers came through.
             SessionNews::Ready(now) => agreement.pieces = now.pieces,
             SessionNews::Agreed(_) | SessionNews::Failed(_) => {}
@@ -325,9 +332,8 @@ pub(super) async fn stream(
 }
 
 /// Waits until somebody is there and nobody new has come for a while, or the patience is over.
-async fn find_peers(args: &Args, started: &Started) -> Result<(), Failure> {
+async fn find_peers(args: &Args, started: &mut Started) -> Result<(), Failure> {
     let spinner = spinner("looking for nodes");
-    let mut news = started.handle.news();
     let patience = Duration::from_secs_f64(args.wait);
     let quiet = Duration::from_millis(600);
     let mut known = 0;
@@ -346,7 +352,7 @@ async fn find_peers(args: &Args, started: &Started) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     spinner.finish_and_clear();
-    while let Ok(told) = news.try_recv() {
+    while let Ok(told) = started.news.try_recv() {
         if let Some(warning) = flock::warn_of_unreachable(&told) {
             eprintln!("warning: {warning}");
         }
@@ -405,7 +411,7 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
             "auction": auction,
             "pieces": pieces,
             "timings": timings,
-            "providers_lost": outcome.lost,
+            "providers_lost": outcome.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         println!("{}", serde_json::to_string_pretty(&whole)?);
         return Ok(());
@@ -422,8 +428,8 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
         println!("\ntime of each piece (medians)");
         print!("{}", report::timings_table(&timings));
     }
-    if outcome.lost > 0 {
-        println!("\n{} provider(s) lost on the way; their pieces moved", outcome.lost);
+    for node in &outcome.lost {
+        println!("\nnode {node} was lost on the way; its pieces moved");
     }
     let latency = outcome.answers.last().map_or(Duration::ZERO, |answer| answer.total);
     println!("\nlatency {:.1} ms, {per_s:.2} inferences/s", latency.as_secs_f64() * 1e3);

@@ -28,7 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
-    let model = Model::open(&args.model)?;
+    let model = super::open_model(&args.model)?;
     let profile = model.profile();
     let cuts = best_cuts(&model, args.pieces);
     if json {

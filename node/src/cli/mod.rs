@@ -9,9 +9,14 @@ mod node;
 mod peers;
 mod report;
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
+use starling_engine::{ImportError, Model};
 use tracing_subscriber::EnvFilter;
 
 /// Peer-to-peer DNN inference on ad-hoc networks: no server, no coordinator, no internet.
@@ -87,6 +92,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node(args) => node::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
     }
+}
+
+/// Opens a model; the error names the file.
+fn open_model(path: &Path) -> Result<Model, Failure> {
+    Model::open(path).map_err(|error| match error {
+        ImportError::Read { .. } | ImportError::NotOnnx { .. } | ImportError::Truncated { .. } => {
+            Failure(error.to_string())
+        }
+        other => Failure(format!("{}: {other}", path.display())),
+    })
 }
 
 fn fail(failure: &Failure) -> ExitCode {

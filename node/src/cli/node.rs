@@ -27,8 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
-    let started = args.flock.start(Offering::Everyone, Identity::Kept).await?;
-    let mut news = started.handle.news();
+    let mut started = args.flock.start(Offering::Everyone, Identity::Kept).await?;
     say(json, &json!({"event": "started", "node": started.handle.local().to_string()}), || {
         format!("node {} (stop with Ctrl-C)", started.handle.local())
     });
@@ -36,7 +35,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     tokio::pin!(stop);
     loop {
         tokio::select! {
-            told = news.recv() => match told {
+            told = started.news.recv() => match told {
                 Ok(told) => tell(json, &told),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(Failure("the node has stopped".to_owned())),

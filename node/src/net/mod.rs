@@ -24,5 +24,5 @@ pub(crate) mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::{Frame, FrameError, RESULT, TensorBytes, Timing};
+pub(crate) use frame::{Frame, RESULT, TensorBytes, Timing};
 pub(crate) use swarm::{Net, NetConfig, NetError, NetEvent, ReplyTo};

@@ -280,11 +280,6 @@ impl Net {
         bytes.filter(|bytes| bytes.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX).collect()
     }
 
-    /// The nodes that gossip reaches directly now.
-    pub(crate) fn joined(&self) -> impl Iterator<Item = NodeId> {
-        self.joined.iter().filter_map(identity::node_id)
-    }
-
     /// For [`super::tensors`] and [`super::blobs`].
     pub(crate) fn streams(&self) -> libp2p_stream::Control {
         self.swarm.behaviour().streams.new_control()

@@ -7,7 +7,7 @@ use starling_engine::{Model, Tensor};
 use starling_protocol::{
     ModelId, NodeId, PieceId, model::Speed, node::Node, plan::LayerRange, session::Planning,
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::frames::{Answer, SessionNews};
 
@@ -80,26 +80,16 @@ pub(crate) struct PeerView {
 pub(crate) struct Handle {
     local: NodeId,
     requests: mpsc::Sender<Request>,
-    news: broadcast::Sender<News>,
 }
 
 impl Handle {
-    pub(super) fn new(
-        local: NodeId,
-        requests: mpsc::Sender<Request>,
-        news: broadcast::Sender<News>,
-    ) -> Self {
-        Self { local, requests, news }
+    pub(super) fn new(local: NodeId, requests: mpsc::Sender<Request>) -> Self {
+        Self { local, requests }
     }
 
     /// Who the node is.
     pub(crate) fn local(&self) -> NodeId {
         self.local
-    }
-
-    /// What it tells from now on.
-    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
-        self.news.subscribe()
     }
 
     /// Opens a session. Fails if the node has stopped or the model has no layers.

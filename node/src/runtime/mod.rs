@@ -17,7 +17,11 @@ use starling_protocol::{
     wire::{FailureReason, Message},
 };
 use thiserror::Error;
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinHandle,
+    time::Instant,
+};
 
 use clock::Clock;
 pub(crate) use frames::{Answer, SessionNews};
@@ -108,6 +112,8 @@ enum Inner {
 pub(crate) struct Started {
     /// To speak to it.
     pub(crate) handle: Handle,
+    /// What it tells, from the very beginning.
+    pub(crate) news: broadcast::Receiver<News>,
     /// Ends after [`Handle::leave`].
     pub(crate) running: JoinHandle<()>,
 }
@@ -135,8 +141,8 @@ pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
     let (links, arrivals) = tensors::tensor_links(net.streams(), local, &settings.swarm, config)?;
     blobs::serve(net.streams(), &settings.swarm, library.clone())?;
     let (requests, inbox) = mpsc::channel(64);
-    let (news, events) = tokio::sync::broadcast::channel(256);
-    let handle = Handle::new(local, requests, news.clone());
+    let (news, events) = broadcast::channel(256);
+    let handle = Handle::new(local, requests);
     let (inner, happened) = mpsc::unbounded_channel();
     let loader = Loader::new(
         library,
@@ -146,9 +152,8 @@ pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
         settings.work.device,
     );
     let parts = Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news };
-    drop(events);
     let running = tokio::spawn(run(settings, parts));
-    Ok(Started { handle, running })
+    Ok(Started { handle, news: events, running })
 }
 
 struct Parts {
@@ -160,11 +165,11 @@ struct Parts {
     inbox: mpsc::Receiver<Request>,
     inner: mpsc::UnboundedSender<Inner>,
     happened: mpsc::UnboundedReceiver<Inner>,
-    news: tokio::sync::broadcast::Sender<News>,
+    news: broadcast::Sender<News>,
 }
 
 async fn run(settings: Settings, mut parts: Parts) {
-    let speed = calibrate(&settings, &mut parts).await;
+    let (speed, missed) = calibrate(&settings, &mut parts).await;
     let clock = Clock::start();
     let local = parts.net.local();
     let mut config = Config::new(local, speed, clock.now().0);
@@ -181,18 +186,19 @@ async fn run(settings: Settings, mut parts: Parts) {
         models: Vec::new(),
         parts,
     };
-    runtime.tell_addresses();
-    for node in runtime.parts.net.joined().collect::<Vec<_>>() {
-        runtime.feed(Input::Joined(node));
-    }
     runtime.parts.news.send(News::Calibrated(speed)).ok();
+    for event in missed {
+        runtime.on_net(event);
+    }
     runtime.run().await;
 }
 
-/// The swarm must be polled meanwhile: others may be dialling already.
-async fn calibrate(settings: &Settings, parts: &mut Parts) -> Speed {
+/// Measures the node's speed. The swarm is polled meanwhile, since others may be dialling
+/// already; what it says is returned for later.
+async fn calibrate(settings: &Settings, parts: &mut Parts) -> (Speed, Vec<NetEvent>) {
+    let mut missed = Vec::new();
     if settings.offering == Offering::Nobody {
-        return Speed::default();
+        return (Speed::default(), missed);
     }
     let worker = parts.worker.clone();
     let measured = worker.measure(CALIBRATION);
@@ -200,13 +206,13 @@ async fn calibrate(settings: &Settings, parts: &mut Parts) -> Speed {
     loop {
         tokio::select! {
             speed = &mut measured => {
-                return speed.map(|speed| convert::speed(&speed)).unwrap_or_default();
+                let speed = speed.map(|speed| convert::speed(&speed)).unwrap_or_default();
+                return (speed, missed);
             }
-            event = parts.net.next() => {
-                if let NetEvent::Listening(address) = event {
-                    parts.news.send(News::Listening(address)).ok();
-                }
-            }
+            // A flood in this half second is no loss: adverts and market messages are repeated.
+            event = parts.net.next() => if missed.len() < MISSED_MAX {
+                missed.push(event);
+            },
         }
     }
 }
@@ -450,6 +456,8 @@ impl Runtime {
 
 /// How long a node measures itself at its start.
 const CALIBRATION: Duration = Duration::from_millis(400);
+/// The most events kept for after the calibration.
+const MISSED_MAX: usize = 4096;
 /// How long the last messages have to go out.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// Smaller frames measure the latency, not the bandwidth.
