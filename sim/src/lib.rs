@@ -1,1 +1,43 @@
-//! Starling simulator.
+//! Starling's protocol in virtual time.
+//!
+//! A [`World`](world::World) runs any number of [`starling_protocol::node::Node`]s, the very state
+//! machines that live nodes run, over a simulated [`network`]. Nothing of the protocol is written
+//! a second time here: the simulator carries out what the nodes ask for, and judges the result
+//! from outside ([`check`]) against the exact optimum of the same instance.
+//!
+//! One seed decides everything: the machines and models ([`workload`]), the links, the faults and
+//! the order of events. The same seed gives the same [trace hash](world::World::trace_hash), on
+//! any machine and however many seeds run side by side.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`random`] | one named generator, one stream per purpose |
+//! | [`network`] | links: latency, loss, duplication, reordering |
+//! | [`world`] | virtual time, the queue of events, faults as verbs |
+//! | [`ledger`] | what the nodes said, counted from outside |
+//! | [`workload`] | seed to providers and sessions, and the assignment problem that they pose |
+//! | [`check`] | what must hold once an auction has ended |
+//! | [`converge`] | one seed from cold start to the end of its auction |
+//! | [`runner`] | many seeds on all cores |
+//! | [`stats`], [`report`] | medians, tables, JSON |
+//!
+//! ```
+//! use starling_sim::converge::{self, Setup};
+//!
+//! let setup = Setup::new(12, 3);
+//! let report = converge::converge(7, &setup)?;
+//! assert!(report.gap_per_piece <= 0.05);
+//! assert_eq!(converge::converge(7, &setup)?.trace_hash, report.trace_hash);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod check;
+pub mod converge;
+pub mod ledger;
+pub mod network;
+pub mod random;
+pub mod report;
+pub mod runner;
+pub mod stats;
+pub mod workload;
+pub mod world;

@@ -1,2 +1,9 @@
-//! Placeholder.
-fn main() {}
+//! Starling's simulator. See `starling-sim --help`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,224 @@
+//! The command line: flags to a setup, seeds to a table or JSON, failures to an exit code.
+
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use starling_protocol::{Nats, market::Terms};
+use starling_sim::{
+    converge::{self, Failure, Report, Setup},
+    network, report,
+    report::Medians,
+    runner,
+    workload::Size,
+};
+
+/// Starling's protocol in virtual time, checked against the exact optimum.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the auction to its end, seed by seed, and hold it against the optimum.
+    ///
+    /// Each seed draws its own machines, models and links. Nodes start cold, gather, and bid until
+    /// every piece of every session has a place. Then U* - N*eps <= U <= U* must hold exactly, and
+    /// each piece must have one place with a running lease.
+    #[command(after_help = CONVERGE_EXAMPLES)]
+    Converge(Converge),
+}
+
+#[derive(Args)]
+struct Converge {
+    /// Pieces of all sessions (N)
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pieces: usize,
+    /// Nodes that compute (M)
+    #[arg(long, value_name = "M", default_value_t = 10)]
+    providers: usize,
+    /// Places at each provider [default: 1.5 to 3 times an even share, drawn]
+    #[arg(long, value_name = "Q")]
+    slots: Option<u16>,
+    /// How many seeds to run
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    first_seed: u64,
+    /// The least rise of a price, in nats
+    #[arg(long, value_name = "NATS", default_value_t = 0.05)]
+    eps: f64,
+    /// Probability that a message is lost
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    loss: f64,
+    /// Probability that a message arrives twice
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    duplication: f64,
+    /// Probability that a message is held back for up to 50 ms, so that others overtake it
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    reordering: f64,
+    /// The shortest latency of a link, one way
+    #[arg(long, value_name = "MS", default_value_t = 1)]
+    latency_min_ms: u64,
+    /// The longest latency of a link, one way
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    latency_max_ms: u64,
+    /// Print one JSON object for each seed, and one with the medians
+    #[arg(long)]
+    json: bool,
+}
+
+const CONVERGE_EXAMPLES: &str = "\
+Examples:
+  starling-sim converge --pieces 100 --providers 10 --seeds 20
+  starling-sim converge --pieces 1000 --providers 100 --seeds 5 --eps 0.1 --json
+  starling-sim converge --loss 0.02 --duplication 0.1 --reordering 0.2
+
+Exit code: 0 if every seed passed, 1 if one failed, 2 if the flags make no sense.";
+
+/// Runs what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let Command::Converge(flags) = Cli::parse().command;
+    let setup = match flags.setup() {
+        Ok(setup) => setup,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match flags.run(&setup) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        // Whoever reads has seen enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: cannot write the results: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Converge {
+    fn setup(&self) -> Result<Setup, converge::SetupError> {
+        let mut setup = Setup::new(self.pieces, self.providers);
+        setup.size = Size { slots: self.slots, ..setup.size };
+        setup.terms = Terms { eps: Nats::from_f64(self.eps), ..setup.terms };
+        setup.world.network = network::Config {
+            latency_min: Duration::from_millis(self.latency_min_ms),
+            latency_max: Duration::from_millis(self.latency_max_ms),
+            loss: self.loss,
+            duplication: self.duplication,
+            reordering: self.reordering,
+            ..setup.world.network
+        };
+        setup.validate()?;
+        Ok(setup)
+    }
+
+    /// Runs all seeds and returns how many failed.
+    fn run(&self, setup: &Setup) -> io::Result<usize> {
+        let progress = progress_bar(self.seeds);
+        let mut sink =
+            Sink { flags: self, eps: setup.terms.eps.to_f64(), passed: Vec::new(), failed: 0 };
+        let mut outcome = progress.suspend(|| sink.begin(setup));
+        let seeds = self.first_seed..self.first_seed.saturating_add(self.seeds);
+        runner::over_seeds(
+            seeds,
+            |seed| converge::converge(seed, setup),
+            |seed, result| {
+                let result = result.map_err(Failure::Panic).and_then(|result| result);
+                outcome = progress.suspend(|| sink.take(seed, result));
+                progress.inc(1);
+                if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            },
+        );
+        progress.finish_and_clear();
+        outcome?;
+        sink.end()?;
+        Ok(sink.failed)
+    }
+
+    /// The command that runs one seed again.
+    fn replay(&self, seed: u64) -> String {
+        let Self { pieces, providers, eps, .. } = self;
+        let mut command =
+            format!("starling-sim converge --pieces {pieces} --providers {providers} --eps {eps}");
+        if let Some(slots) = self.slots {
+            command += &format!(" --slots {slots}");
+        }
+        let faults = [
+            ("loss", self.loss),
+            ("duplication", self.duplication),
+            ("reordering", self.reordering),
+        ];
+        for (name, probability) in faults.into_iter().filter(|(_, probability)| *probability > 0.0)
+        {
+            command += &format!(" --{name} {probability}");
+        }
+        let (shortest, longest) = (self.latency_min_ms, self.latency_max_ms);
+        command += &format!(" --latency-min-ms {shortest} --latency-max-ms {longest}");
+        command + &format!(" --first-seed {seed} --seeds 1")
+    }
+}
+
+/// Where results go as they come in: figures to stdout, failures to stderr.
+struct Sink<'a> {
+    flags: &'a Converge,
+    eps: f64,
+    passed: Vec<Report>,
+    failed: usize,
+}
+
+impl Sink<'_> {
+    fn begin(&mut self, setup: &Setup) -> io::Result<()> {
+        if self.flags.json {
+            return Ok(());
+        }
+        writeln!(io::stdout(), "{}\n\n{}", report::heading(setup), report::table_head())
+    }
+
+    fn take(&mut self, seed: u64, result: Result<Report, Failure>) -> io::Result<()> {
+        match result {
+            Ok(report) => {
+                let line = if self.flags.json {
+                    report::json(&report)
+                } else {
+                    report::table_row(&report, self.eps)
+                };
+                self.passed.push(report);
+                writeln!(io::stdout(), "{line}")
+            }
+            Err(failure) => {
+                self.failed += 1;
+                let replay = self.flags.replay(seed);
+                writeln!(io::stderr(), "seed {seed} failed: {failure}\n  again: {replay}")
+            }
+        }
+    }
+
+    fn end(&self) -> io::Result<()> {
+        if self.flags.json {
+            return writeln!(io::stdout(), "{}", report::json_medians(&self.passed, self.failed));
+        }
+        if let Some(medians) = Medians::of(&self.passed) {
+            writeln!(io::stdout(), "{}", report::table_foot(&medians, self.eps))?;
+        }
+        let (passed, all) = (self.passed.len(), self.passed.len() + self.failed);
+        writeln!(io::stdout(), "\n{passed} of {all} seeds within U* - N*eps <= U <= U*")
+    }
+}
+
+/// On stderr, and only if that is a terminal.
+fn progress_bar(seeds: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left");
+    ProgressBar::new(seeds).with_style(style.expect("a template that is right"))
+}

@@ -1,0 +1,362 @@
+//! One seed, from nodes that know nobody to the end of their auction.
+//!
+//! 1. *Gather*: nodes start and advertise, until every requester knows every provider.
+//! 2. *Open*: all sessions open at one moment. Their pieces bid against each other.
+//! 3. *Settle*: until the auction is quiescent.
+//!
+//! An agreed session can still lose a place to a later bidder, and then bids again. So the auction
+//! is over only when all of these hold at once: every session has agreed since its last bid, no
+//! bid, award, refusal, eviction or release is on its way, and every piece is in some provider's
+//! book (an eviction may have been lost, which its requester learns at its next renewal). Renewals
+//! and adverts go on for ever and don't count.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use starling_protocol::{
+    Nats, SessionId, cost,
+    market::Terms,
+    model::Speed,
+    node::{Config, Offering},
+    session::{Planning, SessionError},
+    testing::Instance,
+};
+use thiserror::Error;
+
+use crate::{
+    check::{self, Violation},
+    ledger::Standing,
+    network, stats,
+    workload::{MEMORY, Machine, Size, SizeError, Workload},
+    world::{Settings, Stuck, World},
+};
+
+/// Everything but the seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setup {
+    /// How many of each.
+    pub size: Size,
+    /// The auction's rules.
+    pub terms: Terms,
+    /// What the world is like.
+    pub world: Settings,
+    /// How long the gathering may take, and then the settling.
+    pub patience: Duration,
+}
+
+/// Why there is no such experiment. Always the caller's fault.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The auction would not end.
+    #[error("eps must be a positive number of nats, at least 0.000000001")]
+    Eps,
+    /// The links make no sense.
+    #[error(transparent)]
+    Network(#[from] network::ConfigError),
+    /// The numbers of pieces and providers make no sense.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+}
+
+impl Setup {
+    /// So many pieces and providers, and otherwise the defaults.
+    #[must_use]
+    pub fn new(pieces: usize, providers: usize) -> Self {
+        Self {
+            size: Size { pieces, providers, slots: None },
+            terms: Terms::default(),
+            world: Settings::default(),
+            patience: Duration::from_secs(120),
+        }
+    }
+
+    /// Says what is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn validate(&self) -> Result<(), SetupError> {
+        if self.terms.eps <= Nats::ZERO {
+            return Err(SetupError::Eps);
+        }
+        self.world.network.validate()?;
+        Ok(self.size.validate()?)
+    }
+}
+
+/// Why a seed did not pass.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// There is no such experiment.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The requesters never got to know all providers.
+    #[error("gathering: {0}")]
+    Gather(Stuck),
+    /// The auction did not end.
+    #[error("settling: {0}")]
+    Settle(Stuck),
+    /// A session gave up although there is room for all.
+    #[error("session {0} failed: {1}")]
+    Session(SessionId, SessionError),
+    /// The outcome breaks a rule.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// Something panicked.
+    #[error("panic: {0}")]
+    Panic(String),
+}
+
+/// Jain's index of three kinds of shares: 1 when all are equal, `1/n` when one has everything.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fairness {
+    /// Of the pieces' rates, `r_ij / n_j`.
+    pub pieces: f64,
+    /// Of the providers' loads: the seconds of work that one inference of each of its pieces is.
+    pub busy: f64,
+    /// Of the pieces' inference times, `T_ij * n_j`.
+    pub inference_time: f64,
+}
+
+/// What came out of one seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Which.
+    pub seed: u64,
+    /// The most bids that any one piece made.
+    pub rounds: u32,
+    /// Bids of all pieces; a copy that is sent because no answer came is not another bid.
+    pub bids: u32,
+    /// Bids, awards, refusals, evictions and releases that nodes handed to the network up to the
+    /// auction's end, copies sent for want of an answer included. Neither renewals nor installs
+    /// and their answers nor adverts.
+    pub messages: u64,
+    /// The encoded length of these messages.
+    pub bytes: u64,
+    /// From the opening of the sessions to the auction's end, the last settle window included.
+    pub virtual_ms: f64,
+    /// `U = sum ln(r_ij / n_j)` in nats.
+    pub utility: f64,
+    /// `U*`, the exact optimum.
+    pub optimum: f64,
+    /// `(U* - U) / N`, to be held against eps.
+    pub gap_per_piece: f64,
+    /// How equally things are shared.
+    pub jain: Fairness,
+    /// The mean of the pieces' inference times, `T_ij * n_j`, in seconds.
+    pub mean_inference_time: f64,
+    /// A hash of every event up to the auction's end.
+    pub trace_hash: String,
+}
+
+/// Runs one seed to the auction's end.
+///
+/// # Errors
+/// If it does not get there, or what it gets to breaks a rule.
+pub fn converge(seed: u64, setup: &Setup) -> Result<Report, Failure> {
+    let mut run = Run::gather(seed, setup)?;
+    run.open();
+    run.settle()?;
+    run.report()
+}
+
+/// One seed under way, for those who want to interfere.
+pub struct Run {
+    seed: u64,
+    setup: Setup,
+    workload: Workload,
+    world: World,
+    opened: starling_protocol::Timestamp,
+}
+
+impl Run {
+    /// Starts all nodes and waits until every requester knows every provider. Providers come
+    /// first: the `n`-th machine of the workload is at place `n`.
+    ///
+    /// # Errors
+    /// If the setup makes no sense, or adverts don't get through.
+    pub fn gather(seed: u64, setup: &Setup) -> Result<Self, Failure> {
+        setup.validate()?;
+        let workload = Workload::draw(seed, &setup.size).map_err(SetupError::from)?;
+        let mut world = World::new(seed, setup.world);
+        let nodes = workload.machines.len() + workload.requests.len();
+        for (n, machine) in workload.machines.iter().enumerate() {
+            world.add(provider(workload.machine_id(n), machine, setup, nodes));
+        }
+        for n in 0..workload.requests.len() {
+            world.add(requester(workload.session_id(n).requester, setup, nodes));
+        }
+        let mut run =
+            Self { seed, setup: *setup, workload, world, opened: starling_protocol::Timestamp(0) };
+        run.wait_for_introductions().map_err(Failure::Gather)?;
+        Ok(run)
+    }
+
+    /// Opens all sessions.
+    pub fn open(&mut self) {
+        self.opened = self.world.now();
+        for (n, request) in self.workload.requests.iter().enumerate() {
+            let session = self.workload.session_id(n);
+            let place = self.world.place(&session.requester).expect("every requester was added");
+            let planning = Planning::Fixed(request.plan.clone());
+            self.world.open(place, session.number, request.profile.clone(), planning);
+        }
+    }
+
+    /// Waits for the auction's end, which is defined on the [module's page](self).
+    ///
+    /// # Errors
+    /// If a session fails, or it takes too long.
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        let workload = &self.workload;
+        let over = |world: &World| {
+            let ledger = world.ledger();
+            ledger.has_failures() || (ledger.is_quiet() && check::all_held(world, workload))
+        };
+        self.world.run_until(self.setup.patience, over).map_err(Failure::Settle)?;
+        let failed = self.world.ledger().sessions().find_map(|(id, standing)| match standing {
+            Standing::Failed(error) => Some(Failure::Session(*id, error.clone())),
+            Standing::Agreed(_) | Standing::Bidding => None,
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The world, to look at.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The world, to do something to.
+    pub fn world_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Who is in it.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Checks the outcome of a settled auction, and measures it.
+    ///
+    /// # Errors
+    /// If it breaks a rule.
+    pub fn report(&self) -> Result<Report, Failure> {
+        let assignment = check::assignment(&self.world, &self.workload)?;
+        let instance = self.workload.instance(self.setup.terms);
+        let (utility, optimum) = check::bound(&instance, self.setup.terms, &assignment)?;
+        let times = inference_times(&self.workload, &instance, &assignment);
+        let rates: Vec<f64> = times.iter().map(|time| 1.0 / time).collect();
+        let ledger = self.world.ledger();
+        Ok(Report {
+            seed: self.seed,
+            rounds: ledger.rounds(),
+            bids: ledger.bids(),
+            messages: ledger.auction().messages,
+            bytes: ledger.auction().bytes,
+            virtual_ms: self.world.now().since(self.opened).as_secs_f64() * 1e3,
+            utility: utility.to_f64(),
+            optimum: optimum.to_f64(),
+            gap_per_piece: (optimum - utility).to_f64() / instance.pieces() as f64,
+            jain: Fairness {
+                pieces: cost::jain(&rates),
+                busy: cost::jain(&loads(&self.workload, &assignment)),
+                inference_time: cost::jain(&times),
+            },
+            mean_inference_time: stats::mean(&times).unwrap_or(0.0),
+            trace_hash: self.world.trace_hash().to_hex().to_string(),
+        })
+    }
+
+    fn wait_for_introductions(&mut self) -> Result<(), Stuck> {
+        let end = self.world.now() + self.setup.patience;
+        loop {
+            // Looked at every now and then, because looking takes longer than an event does.
+            self.world.run_for(INTRODUCTIONS_EVERY)?;
+            if self.all_are_introduced() {
+                return Ok(());
+            }
+            if self.world.now() >= end {
+                return Err(Stuck::Time(self.setup.patience));
+            }
+        }
+    }
+
+    fn all_are_introduced(&self) -> bool {
+        let providers = self.workload.machines.len();
+        let requesters = self.world.nodes().filter(|(place, _)| *place >= providers);
+        let knows_all = |node: &starling_protocol::node::Node| {
+            (0..providers).all(|n| node.flock().node(&self.workload.machine_id(n)).is_some())
+        };
+        requesters.into_iter().all(|(_, node)| knows_all(node))
+    }
+}
+
+/// What all nodes of an experiment have in common: the protocol's defaults, except where these
+/// are about a live network's failures and would turn a lossy link into a lost provider, whose
+/// candidacy no optimum knows to be over.
+fn common(mut config: Config, setup: &Setup, nodes: usize) -> Config {
+    config.terms = setup.terms;
+    config.advert_ttl = ADVERT_TTL;
+    config.flock.nodes_max = config.flock.nodes_max.max(nodes);
+    config.session.bid_sends_max = BID_SENDS_MAX;
+    config.session.silence_max = SILENCE_MAX;
+    config
+}
+
+fn provider(
+    id: starling_protocol::NodeId,
+    machine: &Machine,
+    setup: &Setup,
+    nodes: usize,
+) -> Config {
+    let mut config = common(Config::new(id, machine.speed, FIRST_SEQUENCE), setup, nodes);
+    config.bandwidth = machine.bandwidth;
+    config.book.slots = machine.slots;
+    config.book.memory = MEMORY;
+    config
+}
+
+fn requester(id: starling_protocol::NodeId, setup: &Setup, nodes: usize) -> Config {
+    let config = common(Config::new(id, Speed::default(), FIRST_SEQUENCE), setup, nodes);
+    Config { offering: Offering::Nobody, ..config }
+}
+
+/// `T_ij * n_j` of each piece, in seconds.
+fn inference_times(workload: &Workload, instance: &Instance, assignment: &[usize]) -> Vec<f64> {
+    let mut holders = vec![0_u32; instance.providers()];
+    for provider in assignment {
+        holders[*provider] += 1;
+    }
+    let alone = stand_alone_times(workload, assignment);
+    alone
+        .zip(assignment)
+        .map(|(seconds, provider)| seconds * f64::from(holders[*provider]))
+        .collect()
+}
+
+/// The stand-alone seconds of all pieces at each provider.
+fn loads(workload: &Workload, assignment: &[usize]) -> Vec<f64> {
+    let mut loads = vec![0.0; workload.machines.len()];
+    for (seconds, provider) in stand_alone_times(workload, assignment).zip(assignment) {
+        loads[*provider] += seconds;
+    }
+    loads
+}
+
+fn stand_alone_times(workload: &Workload, assignment: &[usize]) -> impl Iterator<Item = f64> {
+    let at = assignment.iter().map(|provider| workload.machines[*provider].provider());
+    workload.pieces().zip(at).map(|((_, piece), provider)| cost::seconds(&piece, &provider))
+}
+
+const INTRODUCTIONS_EVERY: Duration = Duration::from_millis(100);
+/// So many adverts in a row are never lost.
+const ADVERT_TTL: Duration = Duration::from_secs(100);
+/// So many copies of a bid are never lost.
+const BID_SENDS_MAX: u32 = 50;
+/// So many renewals in a row are never lost.
+const SILENCE_MAX: Duration = Duration::from_secs(50);
+/// Nodes of a new world have no earlier lives.
+const FIRST_SEQUENCE: u64 = 1;

@@ -1,0 +1,260 @@
+//! What the nodes said and agreed on, counted from outside.
+//!
+//! The ledger sees every message that a node hands to the network and every event that it tells
+//! its application. It never changes anything: a world with and without it would run alike.
+
+use std::collections::BTreeMap;
+
+use starling_protocol::{
+    PieceId, SessionId,
+    node::Event,
+    session::{Agreement, SessionError},
+    wire::Message,
+};
+
+/// What a message is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Deciding who computes what: bids, awards, refusals, evictions and releases.
+    Auction,
+    /// Living with the decision: renewals, installs and their answers.
+    Upkeep,
+}
+
+impl Class {
+    /// Of which class a message is.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        match message {
+            Message::Bid { .. }
+            | Message::Award { .. }
+            | Message::Refusal { .. }
+            | Message::Eviction { .. }
+            | Message::Release { .. } => Self::Auction,
+            Message::Renew { .. }
+            | Message::Renewed { .. }
+            | Message::Install { .. }
+            | Message::Ready { .. }
+            | Message::Failed { .. } => Self::Upkeep,
+        }
+    }
+}
+
+/// Messages and their bytes as encoded, each counted once when a node hands it to the network:
+/// lost ones count, copies that the network makes don't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many.
+    pub messages: u64,
+    /// Their encoded lengths together.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// How far a session has come, in the eyes of its requester.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// It has bid since it last agreed.
+    Bidding,
+    /// All its pieces have places.
+    Agreed(Agreement),
+    /// It is over.
+    Failed(SessionError),
+}
+
+/// The counts of one world.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    adverts: Traffic,
+    auction: Traffic,
+    upkeep: Traffic,
+    auction_in_flight: usize,
+    attempts: BTreeMap<PieceId, Attempts>,
+    sessions: BTreeMap<SessionId, Standing>,
+    bidding: usize,
+    failed: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    latest: u32,
+    bids: u32,
+}
+
+impl Ledger {
+    /// Adverts, each counted once however many nodes hear it.
+    #[must_use]
+    pub fn adverts(&self) -> Traffic {
+        self.adverts
+    }
+
+    /// Messages of the auction.
+    #[must_use]
+    pub fn auction(&self) -> Traffic {
+        self.auction
+    }
+
+    /// All other market messages.
+    #[must_use]
+    pub fn upkeep(&self) -> Traffic {
+        self.upkeep
+    }
+
+    /// Bids of all pieces. A copy that is sent because no answer came is not another bid.
+    #[must_use]
+    pub fn bids(&self) -> u32 {
+        self.attempts.values().map(|attempts| attempts.bids).sum()
+    }
+
+    /// The most bids that any one piece made.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.attempts.values().map(|attempts| attempts.bids).max().unwrap_or(0)
+    }
+
+    /// The sessions in order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &Standing)> {
+        self.sessions.iter()
+    }
+
+    /// One session.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<&Standing> {
+        self.sessions.get(id)
+    }
+
+    /// Whether some session has failed.
+    #[must_use]
+    pub fn has_failures(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// Whether every session has agreed and no message of the auction is on its way.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.bidding == 0 && self.auction_in_flight == 0
+    }
+
+    pub(crate) fn on_open(&mut self, session: SessionId) {
+        self.stand(session, Standing::Bidding);
+    }
+
+    pub(crate) fn on_advert(&mut self, bytes: usize) {
+        self.adverts.add(bytes);
+    }
+
+    /// A message about this session, handed to the network.
+    pub(crate) fn on_message(&mut self, session: SessionId, message: &Message, bytes: usize) {
+        match Class::of(message) {
+            Class::Auction => self.auction.add(bytes),
+            Class::Upkeep => self.upkeep.add(bytes),
+        }
+        if let Message::Bid { index, attempt, .. } = *message {
+            let attempts = self.attempts.entry(PieceId { session, index }).or_default();
+            if attempt > attempts.latest {
+                *attempts = Attempts { latest: attempt, bids: attempts.bids + 1 };
+            }
+            self.stand(session, Standing::Bidding);
+        }
+    }
+
+    pub(crate) fn on_event(&mut self, requester: starling_protocol::NodeId, event: Event) {
+        let session = |number| SessionId { requester, number };
+        match event {
+            Event::Agreed { session: number, agreement }
+            | Event::Ready { session: number, agreement, .. } => {
+                self.stand(session(number), Standing::Agreed(agreement));
+            }
+            Event::ProviderLost { session: number, .. } => {
+                self.stand(session(number), Standing::Bidding);
+            }
+            Event::Failed { session: number, error } => {
+                self.stand(session(number), Standing::Failed(error));
+            }
+            Event::Refused { .. } => {}
+        }
+    }
+
+    pub(crate) fn on_copy_sent(&mut self, class: Class) {
+        self.auction_in_flight += usize::from(class == Class::Auction);
+    }
+
+    pub(crate) fn on_copy_gone(&mut self, class: Class) {
+        self.auction_in_flight -= usize::from(class == Class::Auction);
+    }
+
+    fn stand(&mut self, session: SessionId, standing: Standing) {
+        let (bidding, failed) = weights(&standing);
+        self.bidding += bidding;
+        self.failed += failed;
+        if let Some(before) = self.sessions.insert(session, standing) {
+            let (bidding, failed) = weights(&before);
+            self.bidding -= bidding;
+            self.failed -= failed;
+        }
+    }
+}
+
+/// What a session adds to the counts of those that bid and of those that failed.
+fn weights(standing: &Standing) -> (usize, usize) {
+    match standing {
+        Standing::Agreed(_) => (0, 0),
+        Standing::Bidding => (1, 0),
+        Standing::Failed(_) => (0, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_protocol::{Nats, testing::node_id};
+
+    use super::*;
+
+    fn bid(index: u16, attempt: u32) -> Message {
+        Message::Bid { session: 1, index, attempt, level: Nats::ZERO, weight_bytes: 0 }
+    }
+
+    #[test]
+    fn a_copy_of_a_bid_is_a_message_but_no_bid() {
+        let session = SessionId { requester: node_id(1), number: 1 };
+        let mut ledger = Ledger::default();
+        for (index, attempt) in [(0, 1), (0, 1), (0, 2), (1, 1)] {
+            ledger.on_message(session, &bid(index, attempt), 10);
+        }
+        assert_eq!((ledger.bids(), ledger.rounds()), (3, 2));
+        assert_eq!(ledger.auction(), Traffic { messages: 4, bytes: 40 });
+    }
+
+    #[test]
+    fn a_world_is_quiet_once_all_agree_and_nothing_is_on_its_way() {
+        let session = SessionId { requester: node_id(1), number: 1 };
+        let agreement = Agreement {
+            pieces: Vec::new(),
+            rounds: 1,
+            bids: 1,
+            messages: 2,
+            elapsed: std::time::Duration::ZERO,
+        };
+        let mut ledger = Ledger::default();
+        ledger.on_open(session);
+        assert!(!ledger.is_quiet());
+        ledger.on_copy_sent(Class::Auction);
+        ledger.on_event(session.requester, Event::Agreed { session: 1, agreement });
+        assert!(!ledger.is_quiet());
+        ledger.on_copy_gone(Class::Auction);
+        assert!(ledger.is_quiet());
+        ledger.on_message(session, &bid(0, 2), 10);
+        assert!(!ledger.is_quiet());
+        ledger.on_event(
+            session.requester,
+            Event::Failed { session: 1, error: SessionError::NoPlace },
+        );
+        assert!(ledger.is_quiet() && ledger.has_failures());
+    }
+}

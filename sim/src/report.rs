@@ -1,0 +1,235 @@
+//! Results for people (a table) and for programs (one JSON object a line).
+
+use serde::Serialize;
+
+use crate::{
+    converge::{Fairness, Report, Setup},
+    stats,
+};
+
+/// The same figures as a [`Report`], each the median over all seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Medians {
+    /// See [`Report::rounds`]; so for all below.
+    pub rounds: f64,
+    /// Bids of all pieces.
+    pub bids: f64,
+    /// Messages of the auction.
+    pub messages: f64,
+    /// Their bytes.
+    pub bytes: f64,
+    /// Virtual time.
+    pub virtual_ms: f64,
+    /// What was reached.
+    pub utility: f64,
+    /// What is possible.
+    pub optimum: f64,
+    /// Their difference per piece.
+    pub gap_per_piece: f64,
+    /// Fairness.
+    pub jain: Fairness,
+    /// Seconds.
+    pub mean_inference_time: f64,
+}
+
+impl Medians {
+    /// The medians of some reports; nothing of none.
+    #[must_use]
+    pub fn of(reports: &[Report]) -> Option<Self> {
+        let median = |figure: fn(&Report) -> f64| {
+            let figures: Vec<f64> = reports.iter().map(figure).collect();
+            stats::median(&figures)
+        };
+        Some(Self {
+            rounds: median(|report| f64::from(report.rounds))?,
+            bids: median(|report| f64::from(report.bids))?,
+            messages: median(|report| report.messages as f64)?,
+            bytes: median(|report| report.bytes as f64)?,
+            virtual_ms: median(|report| report.virtual_ms)?,
+            utility: median(|report| report.utility)?,
+            optimum: median(|report| report.optimum)?,
+            gap_per_piece: median(|report| report.gap_per_piece)?,
+            jain: Fairness {
+                pieces: median(|report| report.jain.pieces)?,
+                busy: median(|report| report.jain.busy)?,
+                inference_time: median(|report| report.jain.inference_time)?,
+            },
+            mean_inference_time: median(|report| report.mean_inference_time)?,
+        })
+    }
+}
+
+/// A seed's line of JSON.
+#[must_use]
+pub fn json(report: &Report) -> String {
+    to_json(&Tagged { algorithm: ALGORITHM, bidding: BIDDING, figures: report })
+}
+
+/// The last line of JSON: the medians over the seeds that passed, and how many did and did not.
+/// Without any that did, it has no figures.
+#[must_use]
+pub fn json_medians(reports: &[Report], failed: usize) -> String {
+    #[derive(Serialize)]
+    struct Summary {
+        median_of_seeds: usize,
+        failed_seeds: usize,
+        #[serde(flatten)]
+        medians: Option<Medians>,
+    }
+    let summary = Summary {
+        median_of_seeds: reports.len(),
+        failed_seeds: failed,
+        medians: Medians::of(reports),
+    };
+    to_json(&Tagged { algorithm: ALGORITHM, bidding: BIDDING, figures: &summary })
+}
+
+/// What is about to run, in words.
+#[must_use]
+pub fn heading(setup: &Setup) -> String {
+    let (size, network) = (setup.size, setup.world.network);
+    let mut heading = format!(
+        "{ALGORITHM}, {BIDDING} bidding: {} pieces, {} providers, eps {}, links of {} to {} ms",
+        size.pieces,
+        size.providers,
+        setup.terms.eps.to_f64(),
+        network.latency_min.as_millis(),
+        network.latency_max.as_millis(),
+    );
+    let faults = [
+        ("loss", network.loss),
+        ("duplication", network.duplication),
+        ("reordering", network.reordering),
+    ];
+    for (name, probability) in faults.into_iter().filter(|(_, probability)| *probability > 0.0) {
+        heading += &format!(", {name} {probability}");
+    }
+    heading
+}
+
+/// The table's first line.
+#[must_use]
+pub fn table_head() -> String {
+    line([
+        "seed",
+        "rounds",
+        "bids",
+        "messages",
+        "KiB",
+        "virtual ms",
+        "gap/piece",
+        "of eps",
+        "Jain rate",
+        "Jain load",
+        "Jain time",
+        "trace",
+    ])
+}
+
+/// A seed's line of the table.
+#[must_use]
+pub fn table_row(report: &Report, eps: f64) -> String {
+    line([
+        &report.seed.to_string(),
+        &report.rounds.to_string(),
+        &report.bids.to_string(),
+        &report.messages.to_string(),
+        &format!("{:.1}", report.bytes as f64 / 1024.0),
+        &format!("{:.0}", report.virtual_ms),
+        &format!("{:.5}", report.gap_per_piece),
+        &format!("{:.1} %", report.gap_per_piece / eps * 100.0),
+        &format!("{:.3}", report.jain.pieces),
+        &format!("{:.3}", report.jain.busy),
+        &format!("{:.3}", report.jain.inference_time),
+        &report.trace_hash[..TRACE_DIGITS],
+    ])
+}
+
+/// The table's last line.
+#[must_use]
+pub fn table_foot(medians: &Medians, eps: f64) -> String {
+    line([
+        "median",
+        &format!("{:.0}", medians.rounds),
+        &format!("{:.0}", medians.bids),
+        &format!("{:.0}", medians.messages),
+        &format!("{:.1}", medians.bytes / 1024.0),
+        &format!("{:.0}", medians.virtual_ms),
+        &format!("{:.5}", medians.gap_per_piece),
+        &format!("{:.1} %", medians.gap_per_piece / eps * 100.0),
+        &format!("{:.3}", medians.jain.pieces),
+        &format!("{:.3}", medians.jain.busy),
+        &format!("{:.3}", medians.jain.inference_time),
+        "",
+    ])
+}
+
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    algorithm: &'static str,
+    bidding: &'static str,
+    #[serde(flatten)]
+    figures: &'a T,
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names and numbers are JSON")
+}
+
+fn line(cells: [&str; COLUMNS.len()]) -> String {
+    let padded = cells.iter().zip(COLUMNS).map(|(cell, width)| format!("{cell:>width$}"));
+    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+/// How the pieces are placed; others are to come.
+const ALGORITHM: &str = "auction";
+/// How they bid: from zero, at the asks that they hear.
+const BIDDING: &str = "plain";
+const COLUMNS: [usize; 12] = [6, 6, 7, 8, 8, 10, 9, 7, 9, 9, 9, 12];
+const TRACE_DIGITS: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(seed: u64, rounds: u32) -> Report {
+        Report {
+            seed,
+            rounds,
+            bids: 10,
+            messages: 20,
+            bytes: 300,
+            virtual_ms: 40.5,
+            utility: 1.0,
+            optimum: 1.5,
+            gap_per_piece: 0.01,
+            jain: Fairness { pieces: 0.9, busy: 0.8, inference_time: 0.7 },
+            mean_inference_time: 0.02,
+            trace_hash: "ab".repeat(32),
+        }
+    }
+
+    #[test]
+    fn the_medians_are_taken_figure_by_figure() {
+        let reports = [report(0, 7), report(1, 3), report(2, 5)];
+        let medians = Medians::of(&reports).expect("there are some");
+        assert_eq!((medians.rounds, medians.bids, medians.jain.busy), (5.0, 10.0, 0.8));
+        assert_eq!(Medians::of(&[]), None);
+    }
+
+    #[test]
+    fn head_rows_and_foot_line_up() {
+        let medians = Medians::of(&[report(0, 7)]).expect("there is one");
+        let row = table_row(&report(0, 7), 0.05);
+        assert_eq!(row.len(), table_head().len());
+        assert_eq!(row.find("20.0 %"), table_foot(&medians, 0.05).find("20.0 %"));
+    }
+
+    #[test]
+    fn the_last_line_says_how_many_seeds_failed() {
+        let line = json_medians(&[], 3);
+        let expected =
+            r#"{"algorithm":"auction","bidding":"plain","median_of_seeds":0,"failed_seeds":3}"#;
+        assert_eq!(line, expected);
+    }
+}
