@@ -382,10 +382,7 @@ impl Node {
             }
             Input::Loaded { piece, epoch, result } => self.on_loaded(piece, epoch, result, out),
             Input::EdgeFailed { piece, epoch } => {
-                let reason = FailureReason::NextHop;
-                let (session, index) = (piece.session.number, piece.index);
-                let message = Message::Failed { session, index, epoch, reason };
-                out.push(Output::Send { to: piece.session.requester, message });
+                self.report_failure(piece, epoch, FailureReason::NextHop, out);
             }
             Input::Ran { work, seconds } => self.on_ran(&work, seconds),
             Input::OutputArrived { session, request } => {
@@ -447,9 +444,9 @@ impl Node {
             }
             Message::Renew { session, leases } => {
                 let id = SessionId { requester: from, number: *session };
-                let leases = self.book.renew(now, id, leases);
+                let lost = self.book.renew(now, id, leases);
                 let holders = self.book.holders();
-                let message = Message::Renewed { session: *session, leases, holders };
+                let message = Message::Renewed { session: *session, lost, holders };
                 out.push(Output::Send { to: from, message });
             }
             Message::Release { session, leases } => {
@@ -575,7 +572,7 @@ impl Node {
             }
         } else {
             let reason = FailureReason::NotHeld;
-            Some(Message::Failed { session, index, epoch, reason })
+            Some(Message::Failed { session, index, attempt, epoch, reason })
         };
         out.extend(answer.map(|message| Output::Send { to: from, message }));
     }
@@ -590,12 +587,37 @@ impl Node {
         if !self.host.loaded(&piece, epoch, result) {
             return;
         }
+        match result {
+            Ok(()) => {
+                let (session, index) = (piece.session.number, piece.index);
+                let holders = self.book.holders();
+                let message = Message::Ready { session, index, epoch, holders };
+                out.push(Output::Send { to: piece.session.requester, message });
+            }
+            Err(reason) => self.report_failure(piece, epoch, reason, out),
+        }
+    }
+
+    /// Tells a requester that its piece does not run here. If the piece has lost its place, that
+    /// was told already.
+    fn report_failure(
+        &mut self,
+        piece: PieceId,
+        epoch: u32,
+        reason: FailureReason,
+        out: &mut Vec<Output>,
+    ) {
         let (session, index) = (piece.session.number, piece.index);
-        let message = match result {
-            Ok(()) => Message::Ready { session, index, epoch, holders: self.book.holders() },
-            Err(reason) => Message::Failed { session, index, epoch, reason },
-        };
-        out.push(Output::Send { to: piece.session.requester, message });
+        // An own session's input has no place in the book: the first piece's provider has.
+        let own = piece.session.requester == self.config.id;
+        let attempt = self.book.attempt_of(&piece).or_else(|| {
+            let session = self.sessions.get(&session).filter(|_| own)?;
+            session.attempt_of(index)
+        });
+        if let Some(attempt) = attempt {
+            let message = Message::Failed { session, index, attempt, epoch, reason };
+            out.push(Output::Send { to: piece.session.requester, message });
+        }
     }
 
     fn on_ran(&mut self, work: &Work, seconds: f64) {

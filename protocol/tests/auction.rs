@@ -43,6 +43,7 @@ fn a_piece_without_a_place_is_proved_infeasible() {
 
 #[test]
 fn the_bound_holds_under_any_delivery() {
+    #[expect(clippy::needless_pass_by_value, reason = "quickcheck passes by value")]
     fn property(instance: Instance, mischief: Mischief) -> Result<(), String> {
         let terms = Terms::default();
         check_outcome(&instance, terms, &run_auction(&instance, terms, mischief))

@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn failed(index: u16) -> Message {
-        Message::Failed { session: 7, index, epoch: 1, reason: FailureReason::NotHeld }
+        Message::Failed { session: 7, index, attempt: 1, epoch: 1, reason: FailureReason::NotHeld }
     }
 
     fn round_trip(replies: Vec<Message>) -> io::Result<Vec<Message>> {

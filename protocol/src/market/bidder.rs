@@ -157,13 +157,24 @@ impl Bidder {
         Tally { rounds: counts.clone().max().unwrap_or(0), bids: counts.sum() }
     }
 
-    /// What is held, by provider: to renew, or to release.
+    /// What is held, by provider: to renew.
+    #[must_use]
+    pub fn held(&self) -> BTreeMap<NodeId, Vec<Lease>> {
+        self.leases_where(|state| matches!(state, SeatState::Held { .. }))
+    }
+
+    /// What is held or may be by now, since its bid is on its way: to release.
     #[must_use]
     pub fn leases(&self) -> BTreeMap<NodeId, Vec<Lease>> {
+        self.leases_where(|_| true)
+    }
+
+    fn leases_where(&self, wanted: impl Fn(SeatState) -> bool) -> BTreeMap<NodeId, Vec<Lease>> {
         let mut leases: BTreeMap<NodeId, Vec<Lease>> = BTreeMap::new();
         for (index, seat) in (0..).zip(&self.seats) {
-            // A bid that is on its way may have won already.
-            if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state {
+            if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state
+                && wanted(seat.state)
+            {
                 leases.entry(provider).or_default().push(Lease { index, attempt: seat.attempt });
             }
         }
@@ -246,14 +257,14 @@ impl Bidder {
         self.reopen(from, index, attempt).is_some()
     }
 
-    /// What a provider says that it holds for the session. Reopens and returns what it lost.
-    pub fn on_renewed(&mut self, from: NodeId, leases: &[Lease]) -> Vec<u16> {
+    /// What a provider says that it no longer holds of a renewal. Reopens and returns what was
+    /// still believed to be there; a piece that has moved on since, or come back by another bid,
+    /// is left alone.
+    pub fn on_lost(&mut self, from: NodeId, leases: &[Lease]) -> Vec<u16> {
         let mut lost = Vec::new();
-        for (index, seat) in (0..).zip(&mut self.seats) {
-            let here = seat.state == SeatState::Held { provider: from };
-            if here && !leases.contains(&Lease { index, attempt: seat.attempt }) {
-                seat.state = SeatState::Open;
-                lost.push(index);
+        for lease in leases {
+            if self.reopen(from, lease.index, lease.attempt).is_some() {
+                lost.push(lease.index);
             }
         }
         lost

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    id::{NodeId, PieceId},
+    id::{PieceId, SessionId},
     market::Terms,
     nats::{Nats, slot_cost},
     time::Timestamp,
@@ -148,26 +148,26 @@ impl Book {
         verdict
     }
 
-    /// Prolongs what the session still holds of `leases`, and returns all that it holds.
-    pub fn renew(
-        &mut self,
-        now: Timestamp,
-        session: crate::SessionId,
-        leases: &[Lease],
-    ) -> Vec<Lease> {
+    /// Prolongs what the session still holds of `leases`, and returns the others.
+    pub fn renew(&mut self, now: Timestamp, session: SessionId, leases: &[Lease]) -> Vec<Lease> {
+        let mut lost = Vec::new();
         for lease in leases {
             let piece = PieceId { session, index: lease.index };
-            if let Some(holding) = self.holdings.get_mut(&piece)
-                && holding.attempt == lease.attempt
-            {
-                holding.lease_until = now + self.config.lease;
-                self.remember(now, piece, lease.attempt);
+            match self.holdings.get_mut(&piece) {
+                Some(holding) if holding.attempt == lease.attempt => {
+                    holding.lease_until = now + self.config.lease;
+                    self.remember(now, piece, lease.attempt);
+                }
+                Some(_) | None => lost.push(*lease),
             }
         }
-        let from = PieceId { session, index: 0 }..=PieceId { session, index: u16::MAX };
-        let held = self.holdings.range(from);
-        held.map(|(piece, holding)| Lease { index: piece.index, attempt: holding.attempt })
-            .collect()
+        lost
+    }
+
+    /// The attempt by which a piece has its place here.
+    #[must_use]
+    pub fn attempt_of(&self, piece: &PieceId) -> Option<u32> {
+        self.holdings.get(piece).map(|holding| holding.attempt)
     }
 
     /// Gives a place back. Says whether there was one.
@@ -183,17 +183,6 @@ impl Book {
             self.reprice();
         }
         held
-    }
-
-    /// Drops everything that a requester holds: it is gone.
-    pub fn release_all_of(&mut self, requester: &NodeId) -> Vec<PieceId> {
-        let is_theirs = |piece: &&PieceId| piece.session.requester == *requester;
-        let pieces: Vec<PieceId> = self.holdings.keys().filter(is_theirs).copied().collect();
-        for piece in &pieces {
-            self.remove(piece);
-        }
-        self.reprice();
-        pieces
     }
 
     /// Drops the pieces whose leases have run out, and returns them.
@@ -310,7 +299,7 @@ const LEASES_REMEMBERED: u32 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::SessionId;
+    use crate::id::NodeId;
 
     const NOW: Timestamp = Timestamp(0);
 
@@ -392,8 +381,9 @@ mod tests {
         book.bid(NOW, piece(0), 1, nats(1.0), 0);
         book.bid(NOW, piece(1), 1, nats(2.0), 0);
         let half = NOW + book.lease() / 2;
-        let kept = book.renew(half, piece(0).session, &[Lease { index: 0, attempt: 1 }]);
-        assert_eq!(kept.len(), 1, "the first bid was cheaper than an open slot, so it was evicted");
+        let lease = Lease { index: 0, attempt: 1 };
+        let lost = book.renew(half, piece(0).session, &[lease]);
+        assert_eq!(lost, [lease], "the first bid was cheaper than an open slot, so it was evicted");
         assert_eq!(book.expire(NOW + book.lease()), [piece(1)]);
         assert_eq!(book.holders(), 0);
     }

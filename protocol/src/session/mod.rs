@@ -230,6 +230,12 @@ impl Session {
         Some(plan.pieces().iter().map(|layers| self.profile.piece(*layers)).collect())
     }
 
+    /// The attempt by which a piece holds its place.
+    #[must_use]
+    pub fn attempt_of(&self, index: u16) -> Option<u32> {
+        self.bidder.attempt_of(index)
+    }
+
     /// Which model.
     #[must_use]
     pub fn profile(&self) -> &ModelProfile {
@@ -295,16 +301,17 @@ impl Session {
             Message::Eviction { index, attempt, .. } => {
                 self.bidder.on_eviction(from, *index, *attempt);
             }
-            Message::Renewed { leases, holders, .. } => {
+            Message::Renewed { lost, holders, .. } => {
                 self.holders.insert(from, *holders);
-                self.bidder.on_renewed(from, leases);
+                self.bidder.on_lost(from, lost);
             }
             Message::Ready { index, epoch, holders, .. } => {
                 self.holders.insert(from, *holders);
                 self.on_ready(now, from, *index, *epoch, view, out);
             }
-            Message::Failed { index, epoch, reason, .. } if *epoch == self.epoch => {
-                self.on_failed(now, from, *index, *reason, view, out);
+            Message::Failed { index, attempt, epoch, reason, .. } if *epoch == self.epoch => {
+                let lease = Lease { index: *index, attempt: *attempt };
+                self.on_failed(now, from, lease, *reason, view, out);
             }
             // Only requesters send these, and they go to the book.
             Message::Failed { .. }
@@ -513,12 +520,17 @@ impl Session {
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        self.release_all(out);
         self.strikes += 1;
         if self.strikes >= view.config.strikes_max || matches!(self.planning, Planning::Fixed(_)) {
+            self.release_all(out);
             self.fail(error, out);
             return;
         }
+        self.plan_again(now, view, out);
+    }
+
+    fn plan_again(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        self.release_all(out);
         self.requests.hold_back(now);
         self.plan = None;
         // Not at once: what made it fail is in the picture that it would plan with.
@@ -668,20 +680,22 @@ impl Session {
         &mut self,
         now: Timestamp,
         from: NodeId,
-        index: u16,
+        lease: Lease,
         reason: FailureReason,
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Some(attempt) = self.bidder.attempt_of(index) else {
+        let Lease { index, attempt } = lease;
+        if self.bidder.attempt_of(index) != Some(attempt) {
+            // It has moved on since: this was overtaken by an eviction and a new award.
             return;
-        };
+        }
         match reason {
             FailureReason::NotHeld => {
                 self.bidder.on_eviction(from, index, attempt);
             }
             FailureReason::BadSlice | FailureReason::Weights => {
-                let leases = vec![Lease { index, attempt }];
+                let leases = vec![lease];
                 self.send(from, Message::Release { session: self.id.number, leases }, out);
                 self.bidder.on_excluded(from, index, attempt);
                 self.excluded.insert(from);
@@ -703,7 +717,8 @@ impl Session {
             self.release_all(out);
             self.fail(error, out);
         } else if self.strikes == view.config.strikes_max / 2 + 1 {
-            self.start_over(now, error, view, out);
+            // The same plan has failed often enough.
+            self.plan_again(now, view, out);
         }
     }
 
@@ -758,7 +773,7 @@ impl Session {
             return;
         }
         self.renewed = now;
-        for (to, leases) in self.bidder.leases() {
+        for (to, leases) in self.bidder.held() {
             self.heard.entry(to).or_insert(now);
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
         }

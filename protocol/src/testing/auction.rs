@@ -173,16 +173,16 @@ impl Arena {
         };
         match parcel {
             Parcel::ToProvider { provider, requester, message } => {
-                self.to_provider(provider, requester, &message);
+                self.pass_to_provider(provider, requester, &message);
             }
             Parcel::ToRequester { provider, requester, message } => {
-                self.to_requester(provider, requester, &message);
+                self.pass_to_requester(provider, requester, &message);
             }
         }
         true
     }
 
-    fn to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
+    fn pass_to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
         let id = session(requester);
         match message {
             Message::Bid { session, index, attempt, level, weight_bytes } => {
@@ -222,7 +222,7 @@ impl Arena {
         }
     }
 
-    fn to_requester(&mut self, provider: usize, number: usize, message: &Message) {
+    fn pass_to_requester(&mut self, provider: usize, number: usize, message: &Message) {
         let from = node_id(provider);
         let forgets = self.chance(self.mischief.stale_percent);
         let requester = &mut self.requesters[number];

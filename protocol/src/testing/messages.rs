@@ -71,11 +71,11 @@ fn market(g: &mut Gen) -> Message {
         2 => Message::Refusal { session, index, attempt, ask: ask(g), reason: refusal(g) },
         3 => Message::Eviction { session, index, attempt, ask: ask(g) },
         4 => Message::Renew { session, leases },
-        5 => Message::Renewed { session, leases, holders },
+        5 => Message::Renewed { session, lost: leases, holders },
         6 => Message::Release { session, leases },
         7 => install(g, session, index, attempt, epoch),
         8 => Message::Ready { session, index, epoch, holders },
-        _ => Message::Failed { session, index, epoch, reason: failure(g) },
+        _ => Message::Failed { session, index, attempt, epoch, reason: failure(g) },
     }
 }
 

@@ -146,12 +146,12 @@ pub enum Message {
         /// Which, and from which bid.
         leases: Vec<Lease>,
     },
-    /// Provider: these of them are renewed; you hold no other here.
+    /// Provider: all of them are renewed but these.
     Renewed {
         /// The session's number.
         session: u64,
-        /// The pieces that the provider still holds for the session.
-        leases: Vec<Lease>,
+        /// Those of the renewal that are not held here, and never will be again.
+        lost: Vec<Lease>,
         /// Pieces at this provider now.
         holders: u16,
     },
@@ -202,6 +202,8 @@ pub enum Message {
         session: u64,
         /// The piece's place in the plan.
         index: u16,
+        /// Of the bid that won it: the piece may have moved on by the time that this arrives.
+        attempt: u32,
         /// Of the install.
         epoch: u32,
         /// Why.
@@ -300,7 +302,7 @@ impl Wire for Message {
             | Message::Refusal { ask, .. }
             | Message::Eviction { ask, .. } => ask.validate(),
             Message::Renew { leases, .. }
-            | Message::Renewed { leases, .. }
+            | Message::Renewed { lost: leases, .. }
             | Message::Release { leases, .. } => {
                 if leases.len() > PIECES_MAX {
                     Err("too many leases")

@@ -13,7 +13,7 @@ use super::*;
 use crate::identity;
 
 fn failed(index: u16) -> Message {
-    Message::Failed { session: 7, index, epoch: 1, reason: FailureReason::NotHeld }
+    Message::Failed { session: 7, index, attempt: 1, epoch: 1, reason: FailureReason::NotHeld }
 }
 
 async fn quiet(net: &mut Net) {
