@@ -80,6 +80,18 @@ fn a_provider_killed_under_load_costs_time_but_no_answer() {
 }
 
 #[test]
+fn a_provider_that_hangs_is_replaced() {
+    let flock = Flock::start(3);
+    let mut command = flock.infer();
+    command.args(["--cuts", "10,30", "--repeat", "60", "--input"]).arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    flock.nodes[1].wait_for("hosting");
+    flock.nodes[1].pause();
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert!(!providers(&report).contains(&flock.nodes[1].id), "{report}");
+}
+
+#[test]
 fn with_the_last_provider_gone_the_request_fails_with_a_clear_line() {
     let mut flock = Flock::start(1);
     let mut command = flock.infer();

@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     }
     started.handle.leave().await;
     started.running.await?;
-    say(json, &json!({"event": "left"}), || "left the flock".to_owned());
+    say(json, &json!({"event": "stopped"}), || "left the flock".to_owned());
     Ok(())
 }
 

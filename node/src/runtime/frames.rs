@@ -3,12 +3,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use starling_engine::{Model, Tensor};
 use starling_protocol::{NodeId, PieceId, SessionId, session::Agreement, wire::Hop};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{Inner, loader::Loaded};
 use crate::{
@@ -40,20 +44,31 @@ pub(crate) struct Answer {
     pub(crate) outputs: Vec<Tensor>,
     /// Where the time went, piece by piece.
     pub(crate) trace: Vec<Timing>,
-    /// From the call to the output.
+    /// From the sending of the input to the arrival of the output, replays included.
     pub(crate) total: Duration,
 }
 
-/// Passes frames on, in order, off the loop. A frame that can't be passed on breaks its edge.
+/// Passes the frames of one epoch on, in order, off the loop. A frame that can't be passed on
+/// breaks its edge. What is still queued when the last handle goes is for nobody: a node that
+/// hangs must not hold up the frames of the next epoch behind those that it does not take.
 #[derive(Clone)]
 struct Outbox {
     frames: mpsc::Sender<(NodeId, PieceId, Frame)>,
+    _task: Arc<AbortOnDrop>,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Outbox {
     fn start(links: TensorLinks, inner: mpsc::UnboundedSender<Inner>) -> Self {
         let (frames, mut queue) = mpsc::channel::<(NodeId, PieceId, Frame)>(OUTBOX_MAX);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some((to, piece, frame)) = queue.recv().await {
                 let epoch = frame.epoch;
                 if let Err(error) = links.send(to, frame).await {
@@ -62,7 +77,7 @@ impl Outbox {
                 }
             }
         });
-        Self { frames }
+        Self { frames, _task: Arc::new(AbortOnDrop(task)) }
     }
 
     /// Never blocks. A full queue drops the frame: the requester's stall timer replays it.
@@ -207,7 +222,7 @@ pub(super) struct OwnSessions {
 struct Own {
     model: Model,
     news: mpsc::UnboundedSender<SessionNews>,
-    // One for each session: a stuck provider of one holds up no other.
+    // One for each session and epoch: a stuck provider holds up no other.
     outbox: Outbox,
     pending: BTreeMap<u64, Pending>,
     next_request: u64,
@@ -217,7 +232,8 @@ struct Own {
 
 struct Pending {
     inputs: Vec<Tensor>,
-    began: Instant,
+    // When it was first sent: before, it only waited behind others of its own session.
+    sent: Option<Instant>,
     reply: oneshot::Sender<Result<Answer, String>>,
 }
 
@@ -256,6 +272,7 @@ impl OwnSessions {
     pub(super) fn on_ready(&mut self, session: u64, agreement: Agreement) {
         if let Some(own) = self.sessions.get_mut(&session) {
             own.last = agreement.pieces.last().map(|piece| piece.provider);
+            own.outbox = Outbox::start(self.links.clone(), self.inner.clone());
             own.news.send(SessionNews::Ready(agreement)).ok();
         }
     }
@@ -274,14 +291,15 @@ impl OwnSessions {
         };
         let request = own.next_request;
         own.next_request += 1;
-        own.pending.insert(request, Pending { inputs, began: Instant::now(), reply });
+        own.pending.insert(request, Pending { inputs, sent: None, reply });
         Some(request)
     }
 
     /// Sends a request's inputs to its first piece.
-    pub(super) fn send_input(&self, number: u64, epoch: u32, request: u64, to: NodeId) {
-        let Some(own) = self.sessions.get(&number) else { return };
-        let Some(pending) = own.pending.get(&request) else { return };
+    pub(super) fn send_input(&mut self, number: u64, epoch: u32, request: u64, to: NodeId) {
+        let Some(own) = self.sessions.get_mut(&number) else { return };
+        let Some(pending) = own.pending.get_mut(&request) else { return };
+        pending.sent.get_or_insert_with(Instant::now);
         let session = SessionId { requester: self.local, number };
         let tensors = pending.inputs.iter().cloned().map(convert::to_wire).collect();
         let frame = Frame { session, epoch, request, index: 0, trace: Vec::new(), tensors };
@@ -302,7 +320,7 @@ impl OwnSessions {
         let answer = outputs.map(|outputs| Answer {
             outputs,
             trace: frame.trace,
-            total: pending.began.elapsed(),
+            total: pending.sent.map_or(Duration::ZERO, |sent| sent.elapsed()),
         });
         pending.reply.send(answer).ok();
         Some((number, request))

@@ -98,6 +98,11 @@ impl NodeProcess {
         self.child.wait().expect("it is ours");
     }
 
+    /// Stops it where it stands, its connections open.
+    pub fn pause(&self) {
+        signal(&self.child, "-STOP");
+    }
+
     /// As with Ctrl-C; the exit code.
     pub fn interrupt(&mut self) -> Option<i32> {
         interrupt(&self.child);
@@ -124,7 +129,11 @@ pub fn asset(name: &str) -> PathBuf {
 
 /// Sends what Ctrl-C sends.
 pub fn interrupt(child: &Child) {
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    signal(child, "-INT");
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("kill is there").success());
 }
 
