@@ -67,14 +67,13 @@ fn a_provider_killed_under_load_costs_time_but_no_answer() {
         .arg("--input")
         .arg(asset("chelsea.input.npy"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    // Equal nodes: a second piece on one is worth less than the first on another, so each has one.
-    flock.nodes[1].wait_for("hosting");
+    let victim = flock.first_hosting();
     std::thread::sleep(Duration::from_millis(700));
-    flock.nodes[1].kill();
+    flock.nodes[victim].kill();
     let result = child.wait_with_output().expect("it ends");
     let report = json(&result);
-    assert!(!providers(&report).contains(&flock.nodes[1].id), "{report}");
-    assert_eq!(report["providers_lost"], serde_json::json!([flock.nodes[1].id]), "{report}");
+    assert!(!providers(&report).contains(&flock.nodes[victim].id), "{report}");
+    assert_eq!(report["providers_lost"], serde_json::json!([flock.nodes[victim].id]), "{report}");
     let reference = npy(&asset("chelsea.logits.npy"));
     assert!(difference(&npy(&output), &reference) <= 1e-4);
 }
@@ -85,10 +84,10 @@ fn a_provider_that_hangs_is_replaced() {
     let mut command = flock.infer();
     command.args(["--cuts", "10,30", "--repeat", "60", "--input"]).arg(asset("chelsea.input.npy"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    flock.nodes[1].wait_for("hosting");
-    flock.nodes[1].pause();
+    let victim = flock.first_hosting();
+    flock.nodes[victim].pause();
     let report = json(&child.wait_with_output().expect("it ends"));
-    assert!(!providers(&report).contains(&flock.nodes[1].id), "{report}");
+    assert!(!providers(&report).contains(&flock.nodes[victim].id), "{report}");
 }
 
 #[test]

@@ -201,3 +201,87 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Speed, nats::Nats};
+
+    const NOW: Timestamp = Timestamp(0);
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn advert(sequence: u64, version: u64) -> NodeAdvert {
+        NodeAdvert {
+            sequence,
+            ttl_ms: 1000,
+            speed: Speed([1; 5]),
+            bandwidth: 1,
+            memory_free: 0,
+            slots: 1,
+            holders: 0,
+            ask: Ask { version, level: Some(Nats(version as i64)) },
+            models: Vec::new(),
+            addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_higher_sequence_is_news() {
+        let mut flock = Flock::default();
+        assert_eq!(flock.hear_node(NOW, node(1), advert(5, 1)), Reception::Fresh);
+        assert_eq!(flock.hear_node(NOW, node(1), advert(5, 9)), Reception::Stale);
+        assert_eq!(flock.hear_node(NOW, node(1), advert(4, 9)), Reception::Stale);
+        assert_eq!(flock.hear_node(NOW, node(1), advert(6, 2)), Reception::Fresh);
+    }
+
+    #[test]
+    fn late_gossip_does_not_raise_the_dead() {
+        let mut flock = Flock::default();
+        flock.hear_node(NOW, node(1), advert(5, 1));
+        assert_eq!(flock.hear_leaving(NOW, node(1), 6), Reception::Fresh);
+        assert_eq!(flock.hear_node(NOW, node(1), advert(5, 1)), Reception::Stale);
+        assert!(flock.node(&node(1)).is_none());
+    }
+
+    #[test]
+    fn adverts_run_out_and_none_holds_for_ever() {
+        let mut flock = Flock::default();
+        flock.hear_node(NOW, node(1), advert(1, 1));
+        flock.hear_node(NOW, node(2), NodeAdvert { ttl_ms: u32::MAX, ..advert(1, 1) });
+        assert_eq!(flock.expire(NOW + Duration::from_millis(999)), []);
+        assert_eq!(flock.expire(NOW + Duration::from_millis(1000)), [node(1)]);
+        assert_eq!(flock.expire(NOW + Duration::from_secs(120)), [node(2)]);
+    }
+
+    #[test]
+    fn the_freshest_price_wins_wherever_it_comes_from() {
+        let mut flock = Flock::default();
+        flock.hear_node(NOW, node(1), advert(1, 5));
+        flock.hear_ask(node(1), Ask { version: 7, level: None });
+        flock.hear_node(NOW, node(1), advert(2, 6));
+        flock.hear_ask(node(1), Ask { version: 6, level: Some(Nats(1)) });
+        assert_eq!(flock.node(&node(1)).map(|known| known.advert.ask.version), Some(7));
+    }
+
+    #[test]
+    fn the_tables_are_bounded() {
+        let config = Config { nodes_max: 2, sessions_max: 1, ..Config::default() };
+        let mut flock = Flock::new(config);
+        assert_eq!(flock.hear_node(NOW, node(1), advert(1, 1)), Reception::Fresh);
+        assert_eq!(flock.hear_node(NOW, node(2), advert(1, 1)), Reception::Fresh);
+        assert_eq!(flock.hear_node(NOW, node(3), advert(1, 1)), Reception::Full);
+        assert_eq!(flock.hear_node(NOW, node(2), advert(2, 1)), Reception::Fresh, "it is known");
+        let session = |session| SessionAdvert {
+            sequence: 1,
+            ttl_ms: 1000,
+            session,
+            model: ModelId([0; 32]),
+            pieces: Vec::new(),
+        };
+        assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
+        assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
+    }
+}

@@ -106,9 +106,9 @@ impl FlockArgs {
         DeviceChoice::Cpu
     }
 
-    /// Addresses of peers given by the user.
-    pub(super) fn has_peers(&self) -> bool {
-        !self.peer.is_empty()
+    /// How many peers the user has named.
+    pub(super) fn peers(&self) -> usize {
+        self.peer.len()
     }
 }
 

@@ -331,14 +331,16 @@ pub(super) async fn stream(
     Ok((answers, traces))
 }
 
-/// Waits until somebody is there and nobody new has come for a while, or the patience is over.
+/// Waits until somebody is there, no fewer than the user has named, and nobody new has come for a
+/// while; or until the patience is over.
 async fn find_peers(args: &Args, started: &mut Started) -> Result<(), Failure> {
     let spinner = spinner("looking for nodes");
     let patience = Duration::from_secs_f64(args.wait);
     let quiet = Duration::from_millis(600);
     let mut known = 0;
     let mut since = Instant::now();
-    let settled = |providers: usize, since: Instant| providers > 0 && since.elapsed() >= quiet;
+    let expected = args.flock.peers().max(1);
+    let settled = |known: usize, since: Instant| known >= expected && since.elapsed() >= quiet;
     let until = Instant::now() + patience;
     while Instant::now() < until {
         let snapshot = started.handle.snapshot().await?;
@@ -358,7 +360,7 @@ async fn find_peers(args: &Args, started: &mut Started) -> Result<(), Failure> {
         }
     }
     if known == 0 && args.no_compute {
-        let reached = if args.flock.has_peers() { "behind --peer" } else { "on the local network" };
+        let reached = if args.flock.peers() > 0 { "behind --peer" } else { "on the local network" };
         return Err(Failure(format!(
             "no node that offers compute was found {reached} within {} s: start one with \
              `starling node`, wait longer with --wait, or compute here without --no-compute",

@@ -57,6 +57,20 @@ impl Flock {
         node
     }
 
+    /// Which node is the first to load a piece.
+    pub fn first_hosting(&self) -> usize {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            for (number, node) in self.nodes.iter().enumerate() {
+                if node.events.try_iter().any(|event| event["event"] == "hosting") {
+                    return number;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no node was given a piece");
+    }
+
     /// `--peer ADDRESS` for each node.
     pub fn peer_flags(&self) -> Vec<String> {
         let flags = self.nodes.iter().map(|node| ["--peer".to_owned(), node.address.clone()]);

@@ -1,0 +1,305 @@
+//! Whole nodes, wired to each other without a network: sessions from their opening to their end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use starling_protocol::{
+    BlobId, ModelId, NodeId, Timestamp,
+    model::{LayerProfile, ModelProfile, Speed, Work},
+    node::{Command, Config, Event, Input, Node, Offering, Output},
+    partition::Goal,
+    plan::Plan,
+    session::{Planning, SessionError},
+    testing::node_id,
+};
+
+/// Nodes whose messages arrive at once and in order; a cut-off node's don't.
+struct Table {
+    now: Timestamp,
+    nodes: BTreeMap<NodeId, Node>,
+    cut_off: BTreeSet<NodeId>,
+    events: Vec<(NodeId, Event)>,
+    inputs_sent: Vec<(u64, NodeId)>,
+    // Requests whose output is due when `answer` is called.
+    in_flight: VecDeque<(NodeId, u64, u64)>,
+}
+
+impl Table {
+    fn new(offerings: &[(Offering, u64)]) -> Self {
+        let now = Timestamp(1_000_000);
+        let node = |(number, (offering, speed)): (usize, &(Offering, u64))| {
+            let mut config = Config::new(node_id(number), Speed([*speed; 5]), now.0);
+            config.offering = *offering;
+            config.bandwidth = 1_000_000_000;
+            (node_id(number), Node::new(config))
+        };
+        let mut table = Self {
+            now,
+            nodes: offerings.iter().enumerate().map(node).collect(),
+            cut_off: BTreeSet::new(),
+            events: Vec::new(),
+            inputs_sent: Vec::new(),
+            in_flight: VecDeque::new(),
+        };
+        table.pass(Duration::from_millis(300));
+        table
+    }
+
+    fn feed(&mut self, to: NodeId, input: Input) {
+        let mut queue = VecDeque::from([(to, input)]);
+        while let Some((to, input)) = queue.pop_front() {
+            let Some(node) = self.nodes.get_mut(&to) else { continue };
+            for output in node.handle(self.now, input) {
+                self.carry_out(to, output, &mut queue);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, by: NodeId, output: Output, queue: &mut VecDeque<(NodeId, Input)>) {
+        let reaches = |from, to| !self.cut_off.contains(&from) && !self.cut_off.contains(&to);
+        match output {
+            Output::Publish(advert) => {
+                let others = self.nodes.keys().filter(|to| **to != by && reaches(by, **to));
+                let heard =
+                    others.map(|to| (*to, Input::Advert { from: by, advert: advert.clone() }));
+                queue.extend(heard);
+            }
+            Output::Send { to, message } => {
+                assert_ne!(to, by, "a node delivers to itself by itself");
+                if reaches(by, to) {
+                    queue.push_back((to, Input::Message { from: by, message }));
+                }
+            }
+            Output::Slice { session, plan } => {
+                let slices =
+                    plan.pieces().iter().map(|p| (BlobId([p.first as u8; 32]), 100)).collect();
+                queue.push_back((by, Input::Sliced { session, plan, slices }));
+            }
+            Output::Load(order) => {
+                let (piece, epoch) = (order.piece, order.epoch);
+                queue.push_back((by, Input::Loaded { piece, epoch, result: Ok(()) }));
+            }
+            Output::SendInput { session, request, to, .. } => {
+                self.inputs_sent.push((request, to));
+                self.in_flight.push_back((by, session, request));
+            }
+            Output::Unload(_) | Output::SessionChanged { .. } => {}
+            Output::Event(event) => self.events.push((by, event)),
+        }
+    }
+
+    /// Lets time go by, ticking every node when it asks for it.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let due = self.nodes.values().map(Node::deadline).min().expect("there are nodes");
+            if due > end {
+                break;
+            }
+            self.now = self.now.max(due) + Duration::from_micros(1);
+            for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+                if self.nodes[&id].deadline() <= self.now {
+                    self.feed(id, Input::Tick);
+                }
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn open(&mut self, by: usize, planning: Planning) {
+        let profile = model();
+        let command = Command::Open { session: 1, profile, planning };
+        self.feed(node_id(by), Input::Command(command));
+        self.pass(Duration::from_millis(200));
+    }
+
+    fn infer(&mut self, by: usize, requests: std::ops::Range<u64>) {
+        for request in requests {
+            self.feed(node_id(by), Input::Command(Command::Infer { session: 1, request }));
+        }
+    }
+
+    /// Outputs arrive for what is in flight.
+    fn answer(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((to, session, request)) = self.in_flight.pop_front() else { break };
+            self.feed(to, Input::OutputArrived { session, request });
+        }
+    }
+
+    /// The providers of the last plan that became ready.
+    fn ready(&self) -> Vec<NodeId> {
+        let plans = self.events.iter().rev().filter_map(|(_, event)| match event {
+            Event::Ready { agreement, .. } => {
+                Some(agreement.pieces.iter().map(|piece| piece.provider).collect())
+            }
+            _ => None,
+        });
+        plans.into_iter().next().unwrap_or_default()
+    }
+
+    fn failure(&self) -> Option<&SessionError> {
+        self.events.iter().find_map(|(_, event)| match event {
+            Event::Failed { error, .. } => Some(error),
+            _ => None,
+        })
+    }
+
+    fn held(&self) -> Vec<u16> {
+        self.nodes.values().map(|node| node.book().holders()).collect()
+    }
+}
+
+/// Twelve equal layers with thin frontiers.
+fn model() -> ModelProfile {
+    let layer = LayerProfile { work: Work([1_000_000, 0, 0, 0, 0]), weight_bytes: 1000 };
+    ModelProfile::new(ModelId([7; 32]), &[layer; 12], vec![100; 13]).expect("a good profile")
+}
+
+const ASKER: (Offering, u64) = (Offering::Nobody, 0);
+
+fn provider(speed: u64) -> (Offering, u64) {
+    (Offering::Everyone, speed)
+}
+
+fn throughput() -> Planning {
+    Planning::Pf(Goal::Throughput)
+}
+
+#[test]
+fn unequal_providers_share_one_model_in_proportion() {
+    let mut table = Table::new(&[ASKER, provider(20_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    let sizes = table.events.iter().find_map(|(_, event)| match event {
+        Event::Ready { agreement, .. } => Some(
+            agreement
+                .pieces
+                .iter()
+                .map(|p| (p.provider, p.layers.len()))
+                .collect::<BTreeMap<_, _>>(),
+        ),
+        _ => None,
+    });
+    assert_eq!(sizes, Some(BTreeMap::from([(node_id(1), 8), (node_id(2), 4)])));
+}
+
+#[test]
+fn a_node_alone_computes_for_itself_and_for_nobody_else() {
+    let mut table = Table::new(&[(Offering::Own, 10_000_000), ASKER]);
+    table.open(0, throughput());
+    assert_eq!(table.ready(), [node_id(0)]);
+    table.events.clear();
+    table.open(1, throughput());
+    table.pass(Duration::from_secs(10));
+    assert_eq!(table.failure(), Some(&SessionError::NoProvider));
+}
+
+#[test]
+fn requests_flow_within_a_window_and_each_is_done_once() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    table.infer(0, 0..20);
+    let window = 2 * 2 + 1;
+    assert_eq!(table.in_flight.len(), window);
+    for _ in 0..20 {
+        table.answer(1);
+        assert!(table.in_flight.len() <= window);
+    }
+    let sent: Vec<u64> = table.inputs_sent.iter().map(|(request, _)| *request).collect();
+    assert_eq!(sent, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lost_provider_is_replaced_and_unfinished_requests_are_replayed() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    table.infer(0, 0..3);
+    table.answer(1);
+    table.inputs_sent.clear();
+    table.cut_off.insert(node_id(2));
+    table.feed(node_id(0), Input::Left(node_id(2)));
+    table.pass(Duration::from_millis(200));
+    assert!(table.ready().iter().all(|node| *node == node_id(1)), "{:?}", table.ready());
+    let replayed: Vec<u64> = table.inputs_sent.iter().map(|(request, _)| *request).collect();
+    assert_eq!(replayed, [1, 2]);
+}
+
+#[test]
+fn a_provider_that_falls_silent_is_taken_for_lost() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    table.cut_off.insert(node_id(2));
+    table.pass(Duration::from_secs(6));
+    assert!(table.ready().iter().all(|node| *node == node_id(1)), "{:?}", table.ready());
+}
+
+#[test]
+fn with_nobody_left_the_session_fails_within_ten_seconds() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000)]);
+    table.open(0, throughput());
+    table.infer(0, 0..1);
+    table.cut_off.insert(node_id(1));
+    table.feed(node_id(0), Input::Left(node_id(1)));
+    table.pass(Duration::from_secs(10));
+    assert_eq!(table.failure(), Some(&SessionError::NoProvider));
+}
+
+#[test]
+fn closing_and_leaving_give_every_place_back() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    assert_eq!(table.held(), [0, 1, 1]);
+    table.feed(node_id(0), Input::Command(Command::Close { session: 1 }));
+    assert_eq!(table.held(), [0, 0, 0]);
+    table.open(0, throughput());
+    table.feed(node_id(0), Input::Command(Command::Leave));
+    assert_eq!(table.held(), [0, 0, 0]);
+    assert!(table.nodes[&node_id(1)].flock().node(&node_id(0)).is_none(), "it said farewell");
+}
+
+#[test]
+fn a_silent_requester_loses_its_leases() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000)]);
+    table.open(0, throughput());
+    assert_eq!(table.held(), [0, 1]);
+    table.cut_off.insert(node_id(0));
+    table.pass(Duration::from_secs(7));
+    assert_eq!(table.held(), [0, 0]);
+}
+
+#[test]
+fn renewals_keep_a_session_for_as_long_as_it_is_wanted() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    table.pass(Duration::from_secs(120));
+    assert_eq!(table.held(), [0, 1, 1]);
+    let plans = table.events.iter().filter(|(_, event)| matches!(event, Event::Ready { .. }));
+    assert_eq!(plans.count(), 1, "nothing moves without a reason");
+}
+
+#[test]
+fn a_fixed_plan_is_never_recut() {
+    let mut table = Table::new(&[ASKER, provider(30_000_000), provider(10_000_000)]);
+    let plan = Plan::from_cuts(12, &[6]).expect("good cuts");
+    table.open(0, Planning::Fixed(plan));
+    let cuts = table.events.iter().find_map(|(_, event)| match event {
+        Event::Agreed { agreement, .. } => Some(agreement.pieces[0].layers.end),
+        _ => None,
+    });
+    assert_eq!(cuts, Some(6));
+}
+
+#[test]
+fn providers_that_come_late_are_found() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000)]);
+    table.cut_off.insert(node_id(1));
+    table.feed(node_id(0), Input::Left(node_id(1)));
+    table.open(0, throughput());
+    assert!(table.ready().is_empty());
+    table.cut_off.clear();
+    // The next periodic advert.
+    table.pass(Duration::from_secs(6));
+    assert_eq!(table.ready(), [node_id(1)]);
+}
