@@ -1,0 +1,76 @@
+//! Everything that is fixed for the life of a node.
+
+use std::time::Duration;
+
+use crate::{
+    flock,
+    id::NodeId,
+    market::{BookConfig, Terms},
+    model::Speed,
+    session,
+};
+
+/// For whom a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offering {
+    /// Anyone.
+    Everyone,
+    /// Its own sessions alone: it is a candidate like any other, but only for itself.
+    Own,
+    /// Nobody: it only asks.
+    Nobody,
+}
+
+/// Everything that is fixed for the life of a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub id: NodeId,
+    /// The auction's rules, the same throughout the swarm.
+    pub terms: Terms,
+    /// Limits of the picture.
+    pub flock: flock::Config,
+    /// What it offers.
+    pub book: BookConfig,
+    /// How patient its sessions are.
+    pub session: session::Config,
+    /// For whom it computes.
+    pub offering: Offering,
+    /// Its calibrated speed.
+    pub speed: Speed,
+    /// Bytes per second of its link.
+    pub bandwidth: u64,
+    /// How often it advertises itself without a reason.
+    pub advert_every: Duration,
+    /// The least time between two adverts.
+    pub advert_gap: Duration,
+    /// How long its adverts hold.
+    pub advert_ttl: Duration,
+    /// The most sessions of its own.
+    pub sessions_max: usize,
+    /// Above every sequence number and version of its earlier lives: the clock's microseconds.
+    pub first_sequence: u64,
+}
+
+impl Config {
+    /// The defaults for a node of this id and calibrated speed.
+    #[must_use]
+    pub fn new(id: NodeId, speed: Speed, first_sequence: u64) -> Self {
+        Self {
+            id,
+            terms: Terms::default(),
+            flock: flock::Config::default(),
+            book: BookConfig::default(),
+            session: session::Config::default(),
+            offering: Offering::Everyone,
+            speed,
+            // 100 Mbit/s Ethernet.
+            bandwidth: 12_500_000,
+            advert_every: Duration::from_secs(5),
+            advert_gap: Duration::from_millis(100),
+            advert_ttl: Duration::from_secs(16),
+            sessions_max: 256,
+            first_sequence,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Getting the agreed pieces loaded, and what is done when one is not, or when the loaded plan
+//! yields nothing.
+
+use std::time::Duration;
+
+use super::{Config, Phase, Session, SessionError, View};
+use crate::{
+    id::NodeId,
+    node::{Event, Output},
+    time::Timestamp,
+    wire::{FailureReason, Hop, Lease, Message},
+};
+
+impl Session {
+    pub(super) fn send_installs(&mut self, out: &mut Vec<Output>) {
+        let (Some(plan), Some(placement)) = (self.plan.clone(), self.bidder.placement()) else {
+            return;
+        };
+        let Phase::Installing { ready, .. } = &self.phase else {
+            return;
+        };
+        let missing: Vec<u16> =
+            (0..).take(placement.len()).filter(|i| !ready.contains(i)).collect();
+        for index in missing {
+            let at = usize::from(index);
+            let next = placement.get(at + 1).map_or(Hop::Requester, |node| Hop::Piece(*node));
+            let before = at.checked_sub(1).and_then(|at| placement.get(at));
+            let previous = before.map_or(Hop::Requester, |node| Hop::Piece(*node));
+            let (slice, slice_bytes) = self.slices[at];
+            let install = Message::Install {
+                session: self.id.number,
+                index,
+                attempt: self.bidder.attempt_of(index).unwrap_or(0),
+                epoch: self.epoch,
+                model: self.profile.model(),
+                layers: plan.pieces()[at],
+                slice,
+                slice_bytes,
+                previous,
+                next,
+            };
+            self.send(placement[at], install, out);
+        }
+    }
+
+    pub(super) fn on_ready(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        index: u16,
+        epoch: u32,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(placement) = self.bidder.placement() else {
+            return;
+        };
+        let Phase::Installing { ready, .. } = &mut self.phase else {
+            return;
+        };
+        if epoch != self.epoch || placement.get(usize::from(index)) != Some(&from) {
+            return;
+        }
+        ready.insert(index);
+        if ready.len() < placement.len() {
+            return;
+        }
+        let Some(plan) = self.plan.clone() else {
+            return;
+        };
+        self.phase = Phase::Streaming;
+        self.was_running = true;
+        let agreement = self.agreement(now, &placement, &plan, view);
+        out.push(Output::Event(Event::Ready { session: self.id.number, epoch, agreement }));
+        self.pump(now, out);
+    }
+
+    pub(super) fn on_failed(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        lease: Lease,
+        reason: FailureReason,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Lease { index, attempt } = lease;
+        if self.bidder.attempt_of(index) != Some(attempt) {
+            // It has moved on since: this was overtaken by an eviction and a new award.
+            return;
+        }
+        match reason {
+            FailureReason::NotHeld => {
+                self.bidder.on_eviction(from, index, attempt);
+            }
+            FailureReason::BadSlice | FailureReason::Weights => {
+                let leases = vec![lease];
+                self.send(from, Message::Release { session: self.id.number, leases }, out);
+                self.bidder.on_excluded(from, index, attempt);
+                self.excluded.insert(from);
+                self.strike(now, SessionError::NotInstalled(reason), view, out);
+            }
+            FailureReason::NextHop => self.reinstall(now, view, out),
+        }
+    }
+
+    pub(super) fn strike(
+        &mut self,
+        now: Timestamp,
+        error: SessionError,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        self.strikes += 1;
+        if self.strikes >= view.config.strikes_max {
+            self.release_all(out);
+            self.fail(error, out);
+        } else if self.strikes == view.config.strikes_max / 2 + 1 {
+            // The same plan has failed often enough.
+            self.plan_again(now, view, out);
+        }
+    }
+
+    /// Something between the providers is broken: the same plan, a new epoch, all requests again.
+    pub(super) fn reinstall(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        // A broken link is reported once a frame: only the first report of an epoch counts.
+        let running = |phase: &Phase| matches!(phase, Phase::Streaming | Phase::Installing { .. });
+        if !running(&self.phase) {
+            return;
+        }
+        self.strike(now, SessionError::Stalled, view, out);
+        if !running(&self.phase) {
+            return;
+        }
+        self.requests.hold_back(now);
+        self.phase = Phase::Slicing;
+        if let Some(plan) = self.plan.clone() {
+            out.push(Output::Slice { session: self.id.number, plan });
+        }
+    }
+
+    pub(super) fn retry_installs(
+        &mut self,
+        now: Timestamp,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Installing { since, sent, .. } = &mut self.phase else {
+            return;
+        };
+        if now >= *since + view.config.install_max {
+            let error = SessionError::NotInstalled(FailureReason::Weights);
+            self.start_over(now, error, view, out);
+        } else if now >= *sent + view.config.install_every {
+            *sent = now;
+            self.send_installs(out);
+        }
+    }
+
+    pub(super) fn check_stall(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Some(since) = self.requests.waiting_since() else {
+            return;
+        };
+        if self.phase == Phase::Streaming && now >= since + self.stall_after(view.config) {
+            self.reinstall(now, view, out);
+        }
+    }
+
+    pub(super) fn stall_after(&self, config: &Config) -> Duration {
+        let latency = Duration::try_from_secs_f64(self.latency * 8.0).unwrap_or(config.install_max);
+        // Twice as patient after each failure: a provider may just be slower than it claims.
+        config.stall.max(latency) * (1 << self.strikes.min(6))
+    }
+}
