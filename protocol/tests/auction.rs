@@ -33,6 +33,24 @@ fn forbidden_pairs_and_capacities_are_kept() {
     check(&[&[Some(9.0), None]], &[0, 4], &[None]);
 }
 
+/// Each piece but the first would rather have the place of the one before it. Every step of the
+/// chain may raise a price by a whole spread, so a cap made for one step calls pieces infeasible
+/// that have a place.
+#[test]
+fn a_long_chain_of_displacements_passes_no_cap() {
+    let far = Some(1e-4 * 1.2);
+    check(
+        &[
+            &[Some(1.0), None, None, None],
+            &[Some(1.0), far, None, None],
+            &[None, Some(1.0), far, None],
+            &[None, None, Some(1.0), far],
+        ],
+        &[1, 1, 1, 1],
+        &[Some(0), Some(1), Some(2), Some(3)],
+    );
+}
+
 #[test]
 fn a_piece_without_a_place_is_proved_infeasible() {
     let instance = Instance { log_rates: vec![vec![Some(Nats::ZERO); 2]; 3], capacity: vec![1, 1] };
