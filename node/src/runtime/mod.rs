@@ -182,7 +182,7 @@ async fn run(settings: Settings, mut parts: Parts) {
         clock,
         guests: Guests::new(local, parts.links.clone(), parts.worker.clone(), parts.inner.clone()),
         own: OwnSessions::new(local, parts.links.clone(), parts.inner.clone(), clock.now().0),
-        bandwidth: settings.bandwidth as f64,
+        seconds_per_byte: 1.0 / settings.bandwidth as f64,
         models: Vec::new(),
         parts,
     };
@@ -223,7 +223,7 @@ struct Runtime {
     parts: Parts,
     guests: Guests,
     own: OwnSessions,
-    bandwidth: f64,
+    seconds_per_byte: f64,
     models: Vec<ModelId>,
 }
 
@@ -425,8 +425,10 @@ impl Runtime {
         if arrival.from == self.node.id() || arrival.bytes < LINK_SAMPLE_MIN || seconds <= 0.0 {
             return;
         }
-        self.bandwidth += (arrival.bytes as f64 / seconds - self.bandwidth) * LINK_WEIGHT;
-        self.feed(Input::Bandwidth(self.bandwidth as u64));
+        // Means of time per byte: it is times that are predicted with it.
+        let per_byte = (seconds / arrival.bytes as f64).max(1.0 / LINK_MAX);
+        self.seconds_per_byte += (per_byte - self.seconds_per_byte) * LINK_WEIGHT;
+        self.feed(Input::Bandwidth((1.0 / self.seconds_per_byte) as u64));
     }
 
     fn remember_model(&mut self, model: ModelId) {
@@ -463,3 +465,5 @@ const FAREWELL: Duration = Duration::from_millis(200);
 /// Smaller frames measure the latency, not the bandwidth.
 const LINK_SAMPLE_MIN: u64 = 32 * 1024;
 const LINK_WEIGHT: f64 = 0.1;
+/// 10 Gbit/s: a frame that was in the buffers already seems to come faster than any link.
+const LINK_MAX: f64 = 1.25e9;
