@@ -123,6 +123,15 @@ fn an_unreachable_peer_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
+fn one_identity_runs_once() {
+    let flock = common::Flock::start(1);
+    let data = flock.dir.path().join("0");
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--data"];
+    let args = [&["node"][..], &listen, &[path(&data)]].concat();
+    check(&args, &["another node is running with the data folder", "--data"]);
+}
+
+#[test]
 fn flags_are_checked() {
     for args in [
         &["node", "--throttle", "0"][..],

@@ -6,7 +6,12 @@ mod frames;
 mod handle;
 mod loader;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use starling_protocol::{
@@ -81,9 +86,23 @@ pub(crate) enum Identity {
 /// Why a node does not start.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
+    /// Two nodes with one identity would be one node in two places to everyone else.
+    #[error(
+        "another node is running with the data folder {}; give this one its own with --data",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// The key is unreadable.
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    /// The data folder can't be locked.
+    #[error("can't lock {path}: {reason}; choose another folder with --data")]
+    Lock {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
     /// The network can't be used.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -120,9 +139,12 @@ pub(crate) struct Started {
 
 /// Starts a node: measures its speed if it computes, and joins the flock.
 pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
-    let keypair = match settings.identity {
-        Identity::Kept => identity::load_or_create(&settings.data)?,
-        Identity::Passing => Keypair::generate_ed25519(),
+    let (keypair, lock) = match settings.identity {
+        Identity::Kept => {
+            let keypair = identity::load_or_create(&settings.data)?;
+            (keypair, Some(lock(&settings.data)?))
+        }
+        Identity::Passing => (Keypair::generate_ed25519(), None),
     };
     let worker = Worker::start(settings.work).map_err(StartError::Threads)?;
     let blobs_dir = settings.data.join("blobs");
@@ -151,7 +173,8 @@ pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
         settings.memory,
         settings.work.device,
     );
-    let parts = Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news };
+    let parts =
+        Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news, _lock: lock };
     let running = tokio::spawn(run(settings, parts));
     Ok(Started { handle, news: events, running })
 }
@@ -166,6 +189,19 @@ struct Parts {
     inner: mpsc::UnboundedSender<Inner>,
     happened: mpsc::UnboundedReceiver<Inner>,
     news: broadcast::Sender<News>,
+    // Held as long as the identity is in use; the system lets go of it, however the node ends.
+    _lock: Option<File>,
+}
+
+fn lock(data: &Path) -> Result<File, StartError> {
+    let path = data.join("node.lock");
+    let refused = |reason| StartError::Lock { path: path.clone(), reason };
+    let file = File::create(&path).map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Busy(data.to_owned())),
+        Err(TryLockError::Error(reason)) => Err(refused(reason)),
+    }
 }
 
 async fn run(settings: Settings, mut parts: Parts) {
