@@ -1,14 +1,12 @@
-//! The command line: flags to a setup, seeds to a table or JSON, failures to an exit code.
+//! `converge`: flags to a setup, seeds to a table or JSON.
 
 use std::{
     io::{self, Write},
     ops::ControlFlow,
-    process::ExitCode,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::Args;
 use starling_protocol::{Nats, market::Terms};
 use starling_sim::{
     converge::{self, Failure, Report, Setup},
@@ -18,27 +16,11 @@ use starling_sim::{
     workload::Size,
 };
 
-/// Starling's protocol in virtual time, checked against the exact optimum.
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use super::{CliError, Outcome, progress_bar};
 
-#[derive(Subcommand)]
-enum Command {
-    /// Run the auction to its end, seed by seed, and hold it against the optimum.
-    ///
-    /// Each seed draws its own machines, models and links. Nodes start cold, gather, and bid until
-    /// every piece of every session has a place. Then U* - N*eps <= U <= U* must hold exactly, and
-    /// each piece must have one place with a running lease.
-    #[command(after_help = CONVERGE_EXAMPLES)]
-    Converge(Converge),
-}
-
+/// The flags of `starling-sim converge`.
 #[derive(Args)]
-struct Converge {
+pub(super) struct Converge {
     /// Pieces of all sessions (N)
     #[arg(long, value_name = "N", default_value_t = 100)]
     pieces: usize,
@@ -77,7 +59,7 @@ struct Converge {
     json: bool,
 }
 
-const CONVERGE_EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   starling-sim converge --pieces 100 --providers 10 --seeds 20
   starling-sim converge --pieces 1000 --providers 100 --seeds 5 --eps 0.1 --json
@@ -85,29 +67,14 @@ Examples:
 
 Exit code: 0 if every seed passed, 1 if one failed, 2 if the flags make no sense.";
 
-/// Runs what the command line says.
-pub(crate) fn run() -> ExitCode {
-    let Command::Converge(flags) = Cli::parse().command;
-    let setup = match flags.setup() {
-        Ok(setup) => setup,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match flags.run(&setup) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        // Whoever reads has seen enough (`| head`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: cannot write the results: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 impl Converge {
+    /// Runs what the flags say.
+    pub(super) fn run(&self) -> Result<Outcome, CliError> {
+        let setup = self.setup().map_err(|error| CliError::Usage(error.to_string()))?;
+        let failed = self.over_seeds(&setup)?;
+        Ok(if failed == 0 { Outcome::Passed } else { Outcome::Failed })
+    }
+
     fn setup(&self) -> Result<Setup, converge::SetupError> {
         let mut setup = Setup::new(self.pieces, self.providers);
         setup.size = Size { slots: self.slots, ..setup.size };
@@ -125,7 +92,7 @@ impl Converge {
     }
 
     /// Runs all seeds and returns how many failed.
-    fn run(&self, setup: &Setup) -> io::Result<usize> {
+    fn over_seeds(&self, setup: &Setup) -> io::Result<usize> {
         let progress = progress_bar(self.seeds);
         let mut sink =
             Sink { flags: self, eps: setup.terms.eps.to_f64(), passed: Vec::new(), failed: 0 };
@@ -215,10 +182,4 @@ impl Sink<'_> {
         let (passed, all) = (self.passed.len(), self.passed.len() + self.failed);
         writeln!(io::stdout(), "\n{passed} of {all} seeds within U* - N*eps <= U <= U*")
     }
-}
-
-/// On stderr, and only if that is a terminal.
-fn progress_bar(seeds: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left");
-    ProgressBar::new(seeds).with_style(style.expect("a template that is right"))
 }

@@ -1,0 +1,76 @@
+//! The command line. Each command has a file of its own; this one has what they share.
+
+mod converge;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Starling's protocol in virtual time, checked against the exact optimum.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the auction to its end, seed by seed, and hold it against the optimum.
+    ///
+    /// Each seed draws its own machines, models and links. Nodes start cold, gather, and bid until
+    /// every piece of every session has a place. Then U* - N*eps <= U <= U* must hold exactly, and
+    /// each piece must have one place with a running lease.
+    #[command(after_help = converge::EXAMPLES)]
+    Converge(converge::Converge),
+}
+
+/// How a command ended that could do its work.
+enum Outcome {
+    Passed,
+    /// Something that it looked at is not as it must be; it has said what.
+    Failed,
+}
+
+/// Why a command could not do its work.
+enum CliError {
+    /// The flags or the input make no sense.
+    Usage(String),
+    /// Results can't be written.
+    Io(io::Error),
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Runs what the command line says: exit code 0 if all went well, 1 if something failed, 2 if the
+/// flags make no sense.
+pub(crate) fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Converge(flags) => flags.run(),
+    };
+    match result {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        // Whoever reads has seen enough (`| head`).
+        Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Io(error)) => {
+            eprintln!("error: cannot write the results: {error}");
+            ExitCode::FAILURE
+        }
+        Err(CliError::Usage(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// On stderr, and only if that is a terminal.
+fn progress_bar(seeds: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left");
+    ProgressBar::new(seeds).with_style(style.expect("a template that is right"))
+}
