@@ -32,9 +32,16 @@
 //! ```
 
 pub mod check;
+pub mod clock;
 pub mod converge;
+mod delivery;
+pub mod fault;
+pub mod gossip;
+pub mod inference;
+pub mod journal;
 pub mod ledger;
 pub mod network;
+mod queue;
 pub mod random;
 pub mod report;
 pub mod runner;

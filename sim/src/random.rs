@@ -17,6 +17,8 @@ pub enum Purpose {
     Links,
     /// Which messages are lost, doubled or held back.
     Faults,
+    /// Who is linked to whom.
+    Gossip,
     /// When nodes start and how long their loads take.
     Machines,
 }
@@ -30,6 +32,7 @@ pub fn generator(seed: u64, purpose: Purpose) -> ChaCha12Rng {
         Purpose::Links => 2,
         Purpose::Faults => 3,
         Purpose::Machines => 4,
+        Purpose::Gossip => 5,
     });
     generator
 }
