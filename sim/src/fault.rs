@@ -97,6 +97,15 @@ impl World {
         self.network.heal();
     }
 
+    /// Links become as faulty as this, except for their latencies.
+    pub fn change_links(&mut self, loss: f64, duplication: f64, reordering: f64) {
+        self.note(Detail::Events, || {
+            format!("links: loss {loss}, duplication {duplication}, reordering {reordering}")
+        });
+        let links = self.network.config_mut();
+        (links.loss, links.duplication, links.reordering) = (loss, duplication, reordering);
+    }
+
     /// A machine takes this many times as long for everything from now on; 1 is its own pace.
     pub fn slow_down(&mut self, place: usize, factor: f64) {
         let peer = &mut self.peers[place];

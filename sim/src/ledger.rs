@@ -117,6 +117,33 @@ pub enum Sighting {
     SlowDown,
 }
 
+impl Sighting {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::CorruptAdvert,
+        Self::CorruptMessage,
+        Self::CorruptTensor,
+        Self::Crash,
+        Self::CrashWhileComputing,
+        Self::Eviction,
+        Self::FrameOfAnotherPlan,
+        Self::GossipRepaired,
+        Self::Heal,
+        Self::LeaseLost,
+        Self::Lie,
+        Self::LostBid,
+        Self::Move,
+        Self::Partition,
+        Self::Pause,
+        Self::ProviderLost,
+        Self::Refusal,
+        Self::Replay,
+        Self::Restart,
+        Self::SessionFailed,
+        Self::SlowDown,
+    ];
+}
+
 /// The counts of one world.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {

@@ -212,6 +212,12 @@ impl World {
         self.peers[place].id
     }
 
+    /// What the node at a place was started from.
+    #[must_use]
+    pub fn config(&self, place: usize) -> &Config {
+        &self.peers[place].config
+    }
+
     /// Adds a node, which starts within [`Settings::start_max`], and returns its place.
     ///
     /// # Panics
