@@ -177,7 +177,7 @@ impl Ledger {
             Event::Failed { session: number, error } => {
                 self.stand(session(number), Standing::Failed(error));
             }
-            Event::Refused { .. } => {}
+            Event::Moved { .. } | Event::Refused { .. } => {}
         }
     }
 

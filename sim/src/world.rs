@@ -298,7 +298,10 @@ impl World {
             }
             // Inference in virtual time is not simulated: no input is ever sent. What is unloaded
             // leaves nothing behind, and `SessionChanged` never leaves its node.
-            Output::SendInput { .. } | Output::SessionChanged { .. } | Output::Unload(_) => {}
+            Output::SendInput { .. }
+            | Output::SessionChanged { .. }
+            | Output::Suspect { .. }
+            | Output::Unload(_) => {}
         }
     }
 
