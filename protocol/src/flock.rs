@@ -7,7 +7,7 @@ use crate::{
     cost::Provider,
     id::{ModelId, NodeId, SessionId},
     time::Timestamp,
-    wire::{Ask, NodeAdvert, SessionAdvert},
+    wire::{Ask, NodeAdvert, PriceAdvert, SessionAdvert},
 };
 
 /// Limits of the picture.
@@ -17,13 +17,20 @@ pub struct Config {
     pub nodes_max: usize,
     /// The most sessions of others known at a time.
     pub sessions_max: usize,
+    /// The most of these that one requester may take up.
+    pub sessions_each_max: usize,
     /// No advert holds longer than this, whatever it says.
     pub ttl_max: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { nodes_max: 4096, sessions_max: 8192, ttl_max: Duration::from_secs(120) }
+        Self {
+            nodes_max: 4096,
+            sessions_max: 8192,
+            sessions_each_max: 256,
+            ttl_max: Duration::from_secs(1800),
+        }
     }
 }
 
@@ -55,6 +62,9 @@ pub struct Flock {
     sessions: BTreeMap<SessionId, (SessionAdvert, Timestamp)>,
     // Sequence numbers outlive the entry, or a late advert would raise the dead.
     sequences: BTreeMap<NodeId, (u64, Timestamp)>,
+    // Nothing runs out before these, so there is nothing to look for.
+    nodes_run_until: Option<Timestamp>,
+    sweep_at: Timestamp,
 }
 
 impl Flock {
@@ -69,13 +79,25 @@ impl Flock {
         self.nodes.iter()
     }
 
+    /// How many are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nobody is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// One node.
     #[must_use]
     pub fn node(&self, id: &NodeId) -> Option<&Known> {
         self.nodes.get(id)
     }
 
-    /// Sessions that others advertise.
+    /// Sessions that others advertise, with those that have run out a moment ago.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionId, &SessionAdvert)> {
         self.sessions.iter().map(|(id, (advert, _))| (id, advert))
     }
@@ -102,6 +124,20 @@ impl Flock {
             _ => advert.ask,
         };
         self.nodes.insert(from, Known { advert: NodeAdvert { ask, ..advert }, expires });
+        self.nodes_run_until = Some(self.nodes_run_until.map_or(expires, |t| t.min(expires)));
+        Reception::Fresh
+    }
+
+    /// Takes in a new price. A node that has not introduced itself has none.
+    pub fn hear_price(&mut self, from: NodeId, price: &PriceAdvert) -> Reception {
+        let Some(known) = self.nodes.get_mut(&from) else {
+            return Reception::Stale;
+        };
+        if price.ask.version <= known.advert.ask.version {
+            return Reception::Stale;
+        }
+        known.advert.ask = price.ask;
+        known.advert.memory_free = price.memory_free;
         Reception::Fresh
     }
 
@@ -113,7 +149,7 @@ impl Flock {
         advert: SessionAdvert,
     ) -> Reception {
         let id = SessionId { requester: from, number: advert.session };
-        if !self.sessions.contains_key(&id) && self.sessions.len() >= self.config.sessions_max {
+        if !self.sessions.contains_key(&id) && self.is_full_for(from) {
             return Reception::Full;
         }
         // A session's adverts are ordered among themselves: one that gossip delivers after a later
@@ -152,24 +188,33 @@ impl Flock {
 
     /// Forgets all whose adverts have run out, and returns the nodes among them.
     pub fn expire(&mut self, now: Timestamp) -> Vec<NodeId> {
-        let gone: Vec<NodeId> = self
-            .nodes
-            .iter()
-            .filter(|(_, known)| known.expires <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_EVERY;
+            self.sessions.retain(|_, (_, expires)| *expires > now);
+            self.sequences.retain(|_, (_, expires)| *expires > now);
+        }
+        if self.nodes_run_until.is_none_or(|until| until > now) {
+            return Vec::new();
+        }
+        let ended = |entry: &(&NodeId, &Known)| entry.1.expires <= now;
+        let gone: Vec<NodeId> = self.nodes.iter().filter(ended).map(|(id, _)| *id).collect();
         for node in &gone {
             self.nodes.remove(node);
         }
-        self.sessions.retain(|_, (_, expires)| *expires > now);
-        self.sequences.retain(|_, (_, expires)| *expires > now);
+        self.nodes_run_until = self.nodes.values().map(|known| known.expires).min();
         gone
     }
 
-    /// When [`expire`](Self::expire) next has something to do.
+    /// When [`expire`](Self::expire) should look next: never after a node's time is up.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.nodes.values().map(|known| known.expires).min()
+        self.nodes_run_until
+    }
+
+    fn is_full_for(&self, requester: NodeId) -> bool {
+        let id = |number| SessionId { requester, number };
+        self.sessions.len() >= self.config.sessions_max
+            || self.sessions.range(id(0)..=id(u64::MAX)).count() >= self.config.sessions_each_max
     }
 
     /// Only an advert with a higher sequence number than all before it is news.
@@ -202,10 +247,13 @@ impl Known {
     }
 }
 
+/// How late a session may be forgotten; nothing hangs on it.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Speed, nats::Nats};
+    use crate::{model::Speed, nats::Nats, wire::Stage};
 
     const NOW: Timestamp = Timestamp(0);
 
@@ -221,8 +269,7 @@ mod tests {
             bandwidth: 1,
             memory_free: 0,
             slots: 1,
-            holders: 0,
-            ask: Ask { version, level: Some(Nats(version as i64)) },
+            ask: Ask { version, level: Some(Nats(version as i64)), holders: 0 },
             models: Vec::new(),
             addresses: Vec::new(),
         }
@@ -253,16 +300,16 @@ mod tests {
         flock.hear_node(NOW, node(2), NodeAdvert { ttl_ms: u32::MAX, ..advert(1, 1) });
         assert_eq!(flock.expire(NOW + Duration::from_millis(999)), []);
         assert_eq!(flock.expire(NOW + Duration::from_millis(1000)), [node(1)]);
-        assert_eq!(flock.expire(NOW + Duration::from_secs(120)), [node(2)]);
+        assert_eq!(flock.expire(NOW + Config::default().ttl_max), [node(2)]);
     }
 
     #[test]
     fn the_freshest_price_wins_wherever_it_comes_from() {
         let mut flock = Flock::default();
         flock.hear_node(NOW, node(1), advert(1, 5));
-        flock.hear_ask(node(1), Ask { version: 7, level: None });
+        flock.hear_ask(node(1), Ask { version: 7, level: None, holders: 0 });
         flock.hear_node(NOW, node(1), advert(2, 6));
-        flock.hear_ask(node(1), Ask { version: 6, level: Some(Nats(1)) });
+        flock.hear_ask(node(1), Ask { version: 6, level: Some(Nats(1)), holders: 0 });
         assert_eq!(flock.node(&node(1)).map(|known| known.advert.ask.version), Some(7));
     }
 
@@ -279,9 +326,40 @@ mod tests {
             ttl_ms: 1000,
             session,
             model: ModelId([0; 32]),
+            stage: Stage::Seeking,
             pieces: Vec::new(),
         };
         assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
         assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
+    }
+
+    #[test]
+    fn one_requester_can_not_fill_the_table_of_sessions() {
+        let mut flock = Flock::new(Config { sessions_each_max: 1, ..Config::default() });
+        let session = |session| SessionAdvert {
+            sequence: 1,
+            ttl_ms: 1000,
+            session,
+            model: ModelId([0; 32]),
+            stage: Stage::Seeking,
+            pieces: Vec::new(),
+        };
+        assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
+        assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
+        assert_eq!(flock.hear_session(NOW, node(2), session(1)), Reception::Fresh);
+    }
+
+    #[test]
+    fn a_price_is_news_of_a_known_node_only() {
+        let mut flock = Flock::default();
+        let price = |version| PriceAdvert {
+            ask: Ask { version, level: Some(Nats(1)), holders: 2 },
+            memory_free: 7,
+        };
+        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Stale);
+        flock.hear_node(NOW, node(1), advert(1, 4));
+        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Fresh);
+        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Stale);
+        assert_eq!(flock.node(&node(1)).map(|known| known.advert.memory_free), Some(7));
     }
 }

@@ -99,6 +99,12 @@ impl Host {
         self.hosted.remove(piece).is_some()
     }
 
+    /// Whether the piece has been installed, loaded or not.
+    #[must_use]
+    pub fn has(&self, piece: &PieceId) -> bool {
+        self.hosted.contains_key(piece)
+    }
+
     /// What is installed, in order.
     pub fn pieces(&self) -> impl Iterator<Item = (&PieceId, &(u32, HostedState))> {
         self.hosted.iter()

@@ -19,12 +19,16 @@
 //! | module | decides |
 //! |---|---|
 //! | [`flock`] | who is there, how fast, how loaded |
-//! | [`market`] | who computes which piece: the provider's book, the requester's bids |
+//! | [`beliefs`] | how fast they really are |
+//! | [`budget`] | how much one peer may ask |
+//! | [`market`] | who computes which piece: the provider's book, the requester's bids and forecasts |
 //! | [`partition`] | where a model is cut |
 //! | [`session`] | one session from advertise to release, seen by its requester |
 //! | [`host`] | what a provider loads for others |
 //! | [`node`] | puts these together |
 
+pub mod beliefs;
+pub mod budget;
 pub mod cost;
 pub mod flock;
 pub mod host;

@@ -85,7 +85,7 @@ impl Table {
                 self.inputs_sent.push((request, to));
                 self.in_flight.push_back((by, session, request));
             }
-            Output::Unload(_) | Output::SessionChanged { .. } => {}
+            Output::Unload(_) | Output::SessionChanged { .. } | Output::Suspect { .. } => {}
             Output::Event(event) => self.events.push((by, event)),
         }
     }
@@ -112,7 +112,7 @@ impl Table {
         let profile = model();
         let command = Command::Open { session: 1, profile, planning };
         self.feed(node_id(by), Input::Command(command));
-        self.pass(Duration::from_millis(200));
+        self.pass(Duration::from_millis(500));
     }
 
     fn infer(&mut self, by: usize, requests: std::ops::Range<u64>) {
@@ -125,7 +125,7 @@ impl Table {
     fn answer(&mut self, count: usize) {
         for _ in 0..count {
             let Some((to, session, request)) = self.in_flight.pop_front() else { break };
-            self.feed(to, Input::OutputArrived { session, request });
+            self.feed(to, Input::OutputArrived { session, request, runs: Vec::new() });
         }
     }
 

@@ -7,7 +7,8 @@ use starling_protocol::{
     plan::LayerRange,
     testing::AnyMessage,
     wire::{
-        self, Advert, Ask, DecodeError, Hop, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert, VERSION,
+        self, Advert, Ask, DecodeError, Hop, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert,
+        PriceAdvert, VERSION,
     },
 };
 
@@ -31,23 +32,23 @@ fn golden_vectors() {
             attempt: 3,
             level: Nats(50_000_000),
             weight_bytes: 9,
+            keeps: Some(2),
         },
-        "0100070203fc00e1f50509",
+        "0200070203fc00e1f505090102",
     );
     check(
         &Message::Award {
             session: 7,
             index: 2,
             attempt: 3,
-            ask: Ask { version: 300, level: Some(Nats(5)) },
+            ask: Ask { version: 300, level: Some(Nats(5)), holders: 1 },
             lease_ms: 6000,
-            holders: 1,
         },
-        "0101070203fb2c01010afb701701",
+        "0201070203fb2c01010a01fb7017",
     );
     check(
         &Message::Renew { session: 7, leases: vec![Lease { index: 1, attempt: 4 }] },
-        "010407010104",
+        "020407010104",
     );
     check(
         &Message::Install {
@@ -62,9 +63,16 @@ fn golden_vectors() {
             previous: Hop::Requester,
             next: Hop::Piece(NodeId([0xcc; 32])),
         },
-        &format!("010701000101{}0005{}640100{}", "aa".repeat(32), "bb".repeat(32), "cc".repeat(32)),
+        &format!("020701000101{}0005{}640100{}", "aa".repeat(32), "bb".repeat(32), "cc".repeat(32)),
     );
-    check(&Advert::Leaving { sequence: 9 }, "010209");
+    check(&Advert::Leaving { sequence: 9 }, "020309");
+    check(
+        &Advert::Price(PriceAdvert {
+            ask: Ask { version: 9, level: Some(Nats(5)), holders: 3 },
+            memory_free: 7,
+        }),
+        "020109010a0307",
+    );
     check(
         &Advert::Node(NodeAdvert {
             sequence: 1,
@@ -73,12 +81,11 @@ fn golden_vectors() {
             bandwidth: 6,
             memory_free: 7,
             slots: 8,
-            holders: 0,
-            ask: Ask { version: 9, level: None },
+            ask: Ask { version: 9, level: None, holders: 0 },
             models: vec![],
             addresses: vec![vec![0xff]],
         }),
-        "010001020102030405060708000900000101ff",
+        "020001020102030405060708090000000101ff",
     );
 }
 
@@ -110,9 +117,16 @@ fn limits_hold_at_the_limit_and_one_above() {
         session: 1,
         leases: (0..count).map(|attempt| Lease { index: 0, attempt }).collect(),
     };
-    assert!(wire::encode(&renew(64)).is_ok());
-    assert!(wire::encode(&renew(65)).is_err());
-    let bid = |level| Message::Bid { session: 1, index: 0, attempt: 1, level, weight_bytes: 0 };
+    assert!(wire::encode(&renew(128)).is_ok());
+    assert!(wire::encode(&renew(129)).is_err());
+    let bid = |level| Message::Bid {
+        session: 1,
+        index: 0,
+        attempt: 1,
+        level,
+        weight_bytes: 0,
+        keeps: None,
+    };
     assert!(wire::encode(&bid(Nats(1 << 60))).is_ok());
     assert!(wire::encode(&bid(Nats((1 << 60) + 1))).is_err());
     assert!(wire::encode(&bid(Nats(-1))).is_err());

@@ -383,7 +383,7 @@ impl Run {
 /// candidacy no optimum knows to be over.
 fn common(mut config: Config, setup: &Setup, nodes: usize) -> Config {
     config.terms = setup.terms;
-    config.advert_ttl = ADVERT_TTL;
+    config.adverts_lost_max = ADVERTS_LOST_MAX;
     config.flock.nodes_max = config.flock.nodes_max.max(nodes);
     config.session.bid_sends_max = BID_SENDS_MAX;
     config.session.silence_max = SILENCE_MAX;
@@ -439,7 +439,7 @@ fn stand_alone_times(workload: &Workload, assignment: &[usize]) -> impl Iterator
 const WARM_UP: u32 = 5;
 const INTRODUCTIONS_EVERY: Duration = Duration::from_millis(100);
 /// So many adverts in a row are never lost.
-const ADVERT_TTL: Duration = Duration::from_secs(100);
+const ADVERTS_LOST_MAX: u32 = 20;
 /// So many copies of a bid are never lost.
 const BID_SENDS_MAX: u32 = 50;
 /// So many renewals in a row are never lost.

@@ -333,7 +333,7 @@ impl Ledger {
                 self.departures += 1;
                 self.stand(session(number), Standing::Failed(error));
             }
-            Event::Refused { .. } => {}
+            Event::Moved { .. } | Event::Refused { .. } => {}
         }
     }
 

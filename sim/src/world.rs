@@ -461,8 +461,8 @@ impl World {
                 self.push_local(Duration::ZERO, place, Input::Sliced { session, plan, slices });
             }
             Output::Unload(piece) => self.inference.unload(place, &piece),
-            // It never leaves its node.
-            Output::SessionChanged { .. } => {}
+            // These never leave their node.
+            Output::SessionChanged { .. } | Output::Suspect { .. } => {}
         }
     }
 

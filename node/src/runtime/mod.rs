@@ -320,7 +320,7 @@ impl Runtime {
                     self.own.send_input(session, epoch, request, to);
                 }
                 // The node consumes these itself.
-                Output::SessionChanged { .. } => {}
+                Output::SessionChanged { .. } | Output::Suspect { .. } => {}
                 Output::Event(event) => self.on_event(event),
             }
         }

@@ -1,64 +1,17 @@
 //! A requester's side of the auction: the bids for the pieces of one session.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    id::{NodeId, PieceId, SessionId, tie_break},
-    market::Terms,
+    id::{NodeId, PieceId, SessionId},
+    market::{
+        Opening, Terms,
+        seat::{Aside, Candidate, Offered, Rules, Seat, SeatState, Won, silent},
+    },
     nats::Nats,
     time::Timestamp,
-    wire::{Lease, Message},
+    wire::{Ask, Lease, Message},
 };
-
-/// A provider as a piece sees it: `ln r_ij`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Who.
-    pub provider: NodeId,
-    /// The log of the piece's stand-alone rate there.
-    pub log_rate: Nats,
-}
-
-/// One piece's place in the auction.
-#[derive(Clone, Debug)]
-pub struct Seat {
-    /// Feasible providers, within the terms' spread of the best.
-    candidates: Vec<Candidate>,
-    /// Those that refused it for another reason than its level.
-    excluded: BTreeSet<NodeId>,
-    weight_bytes: u64,
-    attempt: u32,
-    bids: u32,
-    state: SeatState,
-}
-
-/// How far a piece has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeatState {
-    /// It has no place and must bid.
-    Open,
-    /// Its bid is on its way.
-    Bidding {
-        /// To whom.
-        provider: NodeId,
-        /// At which level.
-        level: Nats,
-        /// When it was last sent.
-        sent: Timestamp,
-        /// How often it was sent.
-        sends: u32,
-    },
-    /// It has a place.
-    Held {
-        /// Where.
-        provider: NodeId,
-    },
-    /// No place is left for it: its level would pass the cap.
-    Infeasible,
-}
 
 /// Counts of one auction, as the requester saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,12 +22,22 @@ pub struct Tally {
     pub bids: u32,
 }
 
+/// What an award is to the piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awarded {
+    /// Its place, as it wanted; or one that it knows of already.
+    Place,
+    /// A place beside the one that it has: it may move there.
+    Second,
+    /// It is for a bid that was since abandoned: to be given back.
+    Unwanted(Lease),
+}
+
 /// The bids for the pieces of one session.
 #[derive(Clone, Debug)]
 pub struct Bidder {
     session: SessionId,
-    terms: Terms,
-    cap: Nats,
+    rules: Rules,
     attempt_floor: u32,
     seats: Vec<Seat>,
 }
@@ -91,18 +54,12 @@ impl Bidder {
         attempt: u32,
         pieces: Vec<(u64, Vec<Candidate>)>,
     ) -> Self {
-        let seats = pieces.into_iter().map(|(weight_bytes, candidates)| Seat {
-            candidates: within_spread(terms, candidates),
-            excluded: BTreeSet::new(),
-            weight_bytes,
-            attempt,
-            bids: 0,
-            state: SeatState::Open,
-        });
+        let seats = pieces
+            .into_iter()
+            .map(|(weight_bytes, candidates)| Seat::new(terms, attempt, weight_bytes, candidates));
         Self {
             session,
-            terms,
-            cap: terms.cap(providers),
+            rules: Rules { terms, cap: terms.cap(providers) },
             attempt_floor: attempt,
             seats: seats.collect(),
         }
@@ -125,11 +82,13 @@ impl Bidder {
         if self.seats.is_empty() {
             return None;
         }
-        let held = self.states().map(|state| match state {
-            SeatState::Held { provider } => Some(provider),
-            SeatState::Open | SeatState::Bidding { .. } | SeatState::Infeasible => None,
-        });
-        held.collect()
+        self.seats.iter().map(Seat::provider).collect()
+    }
+
+    /// Whether every piece has a place.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        !self.seats.is_empty() && self.seats.iter().all(|seat| seat.provider().is_some())
     }
 
     /// Whether a piece has been proved to have no place.
@@ -138,16 +97,28 @@ impl Bidder {
         self.states().any(|state| state == SeatState::Infeasible)
     }
 
+    /// Whether any piece waits for an answer to a bid made beside its place.
+    #[must_use]
+    pub fn is_reviewing(&self) -> bool {
+        self.asides().any(|(_, aside)| aside.won == Won::NotYet)
+    }
+
     /// The highest attempt used so far.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.seats.iter().map(|seat| seat.attempt).max().unwrap_or(self.attempt_floor)
     }
 
-    /// The attempt by which a piece holds its place.
+    /// The attempt by which a piece holds its place, or bids for one.
     #[must_use]
     pub fn attempt_of(&self, index: u16) -> Option<u32> {
-        self.seats.get(usize::from(index)).map(|seat| seat.attempt)
+        let seat = self.seats.get(usize::from(index))?;
+        match seat.state {
+            SeatState::Held { attempt, .. } | SeatState::Bidding(Offered { attempt, .. }) => {
+                Some(attempt)
+            }
+            SeatState::Open | SeatState::Infeasible => None,
+        }
     }
 
     /// Rounds and bids so far.
@@ -160,101 +131,167 @@ impl Bidder {
     /// What is held, by provider: to renew.
     #[must_use]
     pub fn held(&self) -> BTreeMap<NodeId, Vec<Lease>> {
-        self.leases_where(|state| matches!(state, SeatState::Held { .. }))
+        let held = |seat: &Seat| match seat.state {
+            SeatState::Held { provider, attempt, .. } => Some((provider, attempt)),
+            SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
+        };
+        let second = |aside: &Aside| aside.won == Won::Yes;
+        self.leases_of(held, second)
     }
 
     /// What is held or may be by now, since its bid is on its way: to release.
     #[must_use]
     pub fn leases(&self) -> BTreeMap<NodeId, Vec<Lease>> {
-        self.leases_where(|_| true)
+        let any = |seat: &Seat| match seat.state {
+            SeatState::Held { provider, attempt, .. }
+            | SeatState::Bidding(Offered { provider, attempt, .. }) => Some((provider, attempt)),
+            SeatState::Open | SeatState::Infeasible => None,
+        };
+        self.leases_of(any, |_| true)
     }
 
-    fn leases_where(&self, wanted: impl Fn(SeatState) -> bool) -> BTreeMap<NodeId, Vec<Lease>> {
+    /// Whether anything is held, or may be.
+    #[must_use]
+    pub fn has_leases(&self) -> bool {
+        self.states().any(|s| matches!(s, SeatState::Held { .. } | SeatState::Bidding(_)))
+    }
+
+    fn leases_of(
+        &self,
+        first: impl Fn(&Seat) -> Option<(NodeId, u32)>,
+        second: impl Fn(&Aside) -> bool,
+    ) -> BTreeMap<NodeId, Vec<Lease>> {
         let mut leases: BTreeMap<NodeId, Vec<Lease>> = BTreeMap::new();
         for (index, seat) in (0..).zip(&self.seats) {
-            if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state
-                && wanted(seat.state)
-            {
-                leases.entry(provider).or_default().push(Lease { index, attempt: seat.attempt });
+            let aside = seat.aside.filter(&second);
+            let aside = aside.map(|aside| (aside.bid.provider, aside.bid.attempt));
+            for (provider, attempt) in first(seat).into_iter().chain(aside) {
+                leases.entry(provider).or_default().push(Lease { index, attempt });
             }
         }
         leases
     }
 
     /// The bids that are due: one for each open seat, and a copy of each that went unanswered for
-    /// `patience`. `price` is a provider's last-known ask, or nothing where it takes no bids.
+    /// `patience`. `quote` is a provider's last-known ask, or nothing where none is known;
+    /// `opening` is what a forecast says of a piece, if it says anything.
     pub fn poll(
         &mut self,
         now: Timestamp,
         patience: Duration,
-        price: &dyn Fn(&NodeId) -> Option<Nats>,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        opening: &dyn Fn(u16) -> Option<Opening>,
     ) -> Vec<(NodeId, Message)> {
-        let session = self.session;
-        let (eps, cap) = (self.terms.eps, self.cap);
+        let (session, rules) = (self.session, self.rules);
         let mut bids = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
-            let piece = PieceId { session, index };
-            if let Some((provider, level)) = seat.next_bid(now, patience, eps, cap, &piece, price) {
-                let (attempt, weight_bytes) = (seat.attempt, seat.weight_bytes);
-                let number = session.number;
-                let bid = Message::Bid { session: number, index, attempt, level, weight_bytes };
-                bids.push((provider, bid));
+            if seat.state == SeatState::Open {
+                let piece = PieceId { session, index };
+                let bid = seat.open_bid(now, rules, &piece, quote, opening(index));
+                bids.extend(bid.map(|bid| message(session, index, seat, &bid)));
+            } else if let SeatState::Bidding(bid) = &mut seat.state
+                && bid.is_due(now, patience)
+            {
+                let bid = *bid;
+                bids.push(message(session, index, seat, &bid));
+            }
+            if let Some(Aside { bid, won: Won::NotYet }) = &mut seat.aside
+                && bid.is_due(now, patience)
+            {
+                let bid = *bid;
+                bids.push(message(session, index, seat, &bid));
             }
         }
         bids
     }
 
+    /// Holds every place against the prices of today (eps-complementary slackness), and returns
+    /// the bids of the pieces that would gain more elsewhere than eps and what the move costs.
+    pub fn review(
+        &mut self,
+        now: Timestamp,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        cost: &dyn Fn(u16) -> Nats,
+    ) -> Vec<(NodeId, Message)> {
+        let (session, rules) = (self.session, self.rules);
+        let mut bids = Vec::new();
+        for (index, seat) in (0..).zip(&mut self.seats) {
+            let piece = PieceId { session, index };
+            if let Some(bid) = seat.review(now, rules, &piece, quote, cost(index)) {
+                bids.push(message(session, index, seat, &bid));
+            }
+        }
+        bids
+    }
+
+    /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
+    /// among its candidates.
+    pub fn set_candidates(&mut self, providers: usize, candidates: Vec<Vec<Candidate>>) {
+        self.rules.cap = self.rules.terms.cap(providers);
+        for (seat, candidates) in self.seats.iter_mut().zip(candidates) {
+            seat.set_candidates(self.rules.terms, candidates);
+        }
+    }
+
     /// When [`poll`](Self::poll) next has a bid to repeat.
     #[must_use]
     pub fn deadline(&self, patience: Duration) -> Option<Timestamp> {
-        let sent = self.states().filter_map(|state| match state {
-            SeatState::Bidding { sent, .. } => Some(sent),
-            SeatState::Open | SeatState::Held { .. } | SeatState::Infeasible => None,
-        });
-        sent.min().map(|sent| sent + patience)
+        self.unanswered().map(|bid| bid.sent + patience).min()
     }
 
     /// Providers that left `sends` copies of a bid unanswered.
     #[must_use]
     pub fn silent(&self, sends_max: u32) -> Vec<NodeId> {
-        let silent = self.states().filter_map(|state| match state {
-            SeatState::Bidding { provider, sends, .. } if sends > sends_max => Some(provider),
-            _ => None,
-        });
-        silent.collect::<BTreeSet<_>>().into_iter().collect()
+        silent(self.unanswered(), sends_max)
     }
 
-    /// An award. Returns the lease to give back if it is for a bid that was since abandoned.
-    pub fn on_award(&mut self, from: NodeId, index: u16, attempt: u32) -> Option<Lease> {
-        let unwanted = Some(Lease { index, attempt });
+    /// An award of a bid.
+    pub fn on_award(&mut self, from: NodeId, index: u16, attempt: u32) -> Awarded {
+        let unwanted = Awarded::Unwanted(Lease { index, attempt });
         let Some(seat) = self.seats.get_mut(usize::from(index)) else {
             return unwanted;
         };
         match seat.state {
-            SeatState::Bidding { provider, .. } if provider == from && seat.attempt == attempt => {
-                seat.state = SeatState::Held { provider };
-                None
+            SeatState::Bidding(bid) if bid.provider == from && bid.attempt == attempt => {
+                seat.state = SeatState::Held { provider: from, attempt, level: bid.level };
+                return Awarded::Place;
             }
-            SeatState::Held { provider } if provider == from && seat.attempt == attempt => None,
-            _ => unwanted,
+            SeatState::Held { provider, attempt: held, .. }
+                if provider == from && held == attempt =>
+            {
+                return Awarded::Place;
+            }
+            _ => {}
         }
+        let Some(Aside { bid, .. }) = seat.aside else { return unwanted };
+        if bid.provider != from || bid.attempt != attempt {
+            return unwanted;
+        }
+        if seat.provider() == Some(from) {
+            seat.state = SeatState::Held { provider: from, attempt, level: bid.level };
+            seat.aside = None;
+            return Awarded::Place;
+        }
+        seat.aside = Some(Aside { bid, won: Won::Yes });
+        Awarded::Second
     }
 
-    /// A refusal for the level's sake: bid again, on the price that came with it.
+    /// A refusal for the level's sake: bid again, on the price that came with it. A piece that has
+    /// a place stays there.
     pub fn on_outbid(&mut self, from: NodeId, index: u16, attempt: u32) {
-        self.reopen(from, index, attempt);
+        self.drop_bid(from, index, attempt);
     }
 
-    /// A refusal for another reason: that provider is infeasible for the piece from now on.
-    pub fn on_excluded(&mut self, from: NodeId, index: u16, attempt: u32) {
-        if let Some(seat) = self.reopen(from, index, attempt) {
-            seat.excluded.insert(from);
+    /// A refusal for another reason: that provider is infeasible for the piece until then.
+    pub fn on_excluded(&mut self, from: NodeId, index: u16, attempt: u32, until: Timestamp) {
+        if let Some(seat) = self.drop_bid(from, index, attempt) {
+            seat.exclude(from, until);
         }
     }
 
-    /// An eviction: bid again. Says whether it was news.
+    /// An eviction: bid again, unless there is a second place. Says whether it was news.
     pub fn on_eviction(&mut self, from: NodeId, index: u16, attempt: u32) -> bool {
-        self.reopen(from, index, attempt).is_some()
+        self.drop_bid(from, index, attempt).is_some()
     }
 
     /// What a provider says that it no longer holds of a renewal. Reopens and returns what was
@@ -263,7 +300,11 @@ impl Bidder {
     pub fn on_lost(&mut self, from: NodeId, leases: &[Lease]) -> Vec<u16> {
         let mut lost = Vec::new();
         for lease in leases {
-            if self.reopen(from, lease.index, lease.attempt).is_some() {
+            if self.is_lowering(from, lease) {
+                // Its new bid has overtaken this; the answer to that will tell.
+                continue;
+            }
+            if self.drop_bid(from, lease.index, lease.attempt).is_some() {
                 lost.push(lease.index);
             }
         }
@@ -274,93 +315,109 @@ impl Bidder {
     pub fn on_provider_lost(&mut self, gone: NodeId) -> Vec<u16> {
         let mut lost = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
-            seat.candidates.retain(|candidate| candidate.provider != gone);
-            if let SeatState::Held { provider } | SeatState::Bidding { provider, .. } = seat.state
+            seat.forget(gone);
+            if let SeatState::Held { provider, .. } | SeatState::Bidding(Offered { provider, .. }) =
+                seat.state
                 && provider == gone
             {
-                seat.state = SeatState::Open;
+                seat.reopen();
                 lost.push(index);
             }
         }
         lost
     }
 
-    fn reopen(&mut self, from: NodeId, index: u16, attempt: u32) -> Option<&mut Seat> {
+    /// No piece bids there until then.
+    pub fn exclude(&mut self, provider: NodeId, until: Timestamp) {
+        for seat in &mut self.seats {
+            seat.exclude(provider, until);
+        }
+    }
+
+    /// Pieces that have a second place to move to, and where that is.
+    pub fn seconds(&self) -> impl Iterator<Item = (u16, NodeId)> {
+        let won = self.asides().filter(|(_, aside)| aside.won == Won::Yes);
+        won.map(|(index, aside)| (index, aside.bid.provider))
+    }
+
+    /// The attempt by which a piece has its second place.
+    #[must_use]
+    pub fn second_attempt(&self, index: u16) -> Option<u32> {
+        let aside = self.seats.get(usize::from(index))?.aside?;
+        (aside.won == Won::Yes).then_some(aside.bid.attempt)
+    }
+
+    /// The piece moves to its second place. Returns the first one, to be given back.
+    pub fn take_second(&mut self, index: u16) -> Option<(NodeId, Lease)> {
         let seat = self.seats.get_mut(usize::from(index))?;
-        let (SeatState::Bidding { provider, .. } | SeatState::Held { provider }) = seat.state
+        let SeatState::Held { provider, attempt, .. } = seat.state else { return None };
+        seat.second().map(|_| {
+            seat.reopen();
+            (provider, Lease { index, attempt })
+        })
+    }
+
+    /// The piece stays where it is. Returns its second place, to be given back, or the bid for one.
+    pub fn drop_second(&mut self, index: u16) -> Option<(NodeId, Lease)> {
+        let aside = self.seats.get_mut(usize::from(index))?.aside.take()?;
+        Some((aside.bid.provider, Lease { index, attempt: aside.bid.attempt }))
+    }
+
+    /// Takes away what a piece has, or bids for, by this attempt.
+    fn drop_bid(&mut self, from: NodeId, index: u16, attempt: u32) -> Option<&mut Seat> {
+        let seat = self.seats.get_mut(usize::from(index))?;
+        if let Some(Aside { bid, .. }) = seat.aside
+            && bid.provider == from
+            && bid.attempt == attempt
+        {
+            seat.aside = None;
+            return Some(seat);
+        }
+        let (SeatState::Bidding(Offered { provider, attempt: current, .. })
+        | SeatState::Held { provider, attempt: current, .. }) = seat.state
         else {
             return None;
         };
-        if provider != from || seat.attempt != attempt {
+        if provider != from || current != attempt {
             return None;
         }
-        seat.state = SeatState::Open;
+        seat.reopen();
         Some(seat)
     }
-}
 
-impl Seat {
-    fn next_bid(
-        &mut self,
-        now: Timestamp,
-        patience: Duration,
-        eps: Nats,
-        cap: Nats,
-        piece: &PieceId,
-        price: &dyn Fn(&NodeId) -> Option<Nats>,
-    ) -> Option<(NodeId, Nats)> {
-        match self.state {
-            SeatState::Open => {
-                let Some((provider, level)) = self.choose(eps, cap, piece, price) else {
-                    self.state = SeatState::Infeasible;
-                    return None;
-                };
-                self.attempt += 1;
-                self.bids += 1;
-                self.state = SeatState::Bidding { provider, level, sent: now, sends: 1 };
-                Some((provider, level))
-            }
-            SeatState::Bidding { provider, level, sent, sends } if sent + patience <= now => {
-                self.state = SeatState::Bidding { provider, level, sent: now, sends: sends + 1 };
-                Some((provider, level))
-            }
-            SeatState::Bidding { .. } | SeatState::Held { .. } | SeatState::Infeasible => None,
-        }
+    /// Whether the piece has bid again where it is, to keep its place at another level.
+    fn is_lowering(&self, from: NodeId, lease: &Lease) -> bool {
+        let seat = self.seats.get(usize::from(lease.index));
+        seat.is_some_and(|seat| {
+            seat.provider() == Some(from)
+                && seat.aside.is_some_and(|aside| aside.bid.provider == from)
+        })
     }
 
-    /// The best provider at the last-known prices, and what to bid there: all that it is better
-    /// than the best *other* provider, plus eps. Bertsekas' bid, but the second best is never the
-    /// next slot of the same provider: alike slots would start a price war among themselves.
-    fn choose(
-        &self,
-        eps: Nats,
-        cap: Nats,
-        piece: &PieceId,
-        price: &dyn Fn(&NodeId) -> Option<Nats>,
-    ) -> Option<(NodeId, Nats)> {
-        let open = self.candidates.iter().filter(|c| !self.excluded.contains(&c.provider));
-        let mut values: Vec<(Nats, u64, &Candidate)> = open
-            .filter_map(|candidate| {
-                let value = candidate.log_rate - price(&candidate.provider)?;
-                Some((value, tie_break(piece, &candidate.provider), candidate))
-            })
-            .collect();
-        values.sort_unstable_by_key(|(value, tie, _)| std::cmp::Reverse((*value, *tie)));
-        let (best_value, _, best) = *values.first()?;
-        let ask = best.log_rate - best_value;
-        if ask + eps > cap {
-            return None;
-        }
-        let second = values.get(1).map(|(value, _, _)| *value);
-        let level = second.map_or(cap, |second| best.log_rate - second + eps);
-        Some((best.provider, level.min(cap)))
+    fn asides(&self) -> impl Iterator<Item = (u16, &Aside)> {
+        let seats = (0..).zip(&self.seats);
+        seats.filter_map(|(index, seat)| Some((index, seat.aside.as_ref()?)))
+    }
+
+    fn unanswered(&self) -> impl Iterator<Item = &Offered> {
+        let first = self.seats.iter().filter_map(|seat| match &seat.state {
+            SeatState::Bidding(bid) => Some(bid),
+            SeatState::Open | SeatState::Held { .. } | SeatState::Infeasible => None,
+        });
+        let second = self.asides().filter(|(_, aside)| aside.won == Won::NotYet);
+        first.chain(second.map(|(_, aside)| &aside.bid))
     }
 }
 
-fn within_spread(terms: Terms, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    let best = candidates.iter().map(|candidate| candidate.log_rate).max();
-    if let Some(best) = best {
-        candidates.retain(|candidate| best - candidate.log_rate <= terms.spread);
-    }
-    candidates
+fn message(session: SessionId, index: u16, seat: &Seat, bid: &Offered) -> (NodeId, Message) {
+    let keeps = match seat.state {
+        SeatState::Held { provider, attempt, .. } if provider == bid.provider => Some(attempt),
+        SeatState::Held { .. }
+        | SeatState::Open
+        | SeatState::Bidding(_)
+        | SeatState::Infeasible => None,
+    };
+    let (attempt, level, weight_bytes) = (bid.attempt, bid.level, seat.weight_bytes);
+    let number = session.number;
+    (bid.provider, Message::Bid { session: number, index, attempt, level, weight_bytes, keeps })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    id::{PieceId, SessionId},
+    id::{NodeId, PieceId, SessionId},
     market::Terms,
     nats::{Nats, slot_cost},
     time::Timestamp,
@@ -24,12 +24,35 @@ pub struct BookConfig {
     pub lease: Duration,
     /// The most bids that are remembered after they lost or left.
     pub attempts_max: usize,
+    /// The most of these that one requester may take up.
+    pub attempts_each_max: usize,
 }
 
 impl Default for BookConfig {
     fn default() -> Self {
-        Self { slots: 8, memory: 1 << 30, lease: Duration::from_secs(6), attempts_max: 1 << 16 }
+        Self {
+            slots: 8,
+            memory: 1 << 30,
+            lease: Duration::from_secs(6),
+            attempts_max: 1 << 16,
+            attempts_each_max: 1 << 12,
+        }
     }
+}
+
+/// A bid as it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bid {
+    /// For which piece.
+    pub piece: PieceId,
+    /// Rises with every bid of the piece.
+    pub attempt: u32,
+    /// What it offers.
+    pub level: Nats,
+    /// Bytes of weights that the piece needs.
+    pub weight_bytes: u64,
+    /// The bid by which the piece is here already, and stays if this one is refused.
+    pub keeps: Option<u32>,
 }
 
 /// An accepted bid.
@@ -43,6 +66,8 @@ pub struct Holding {
     pub weight_bytes: u64,
     /// When it goes unless renewed.
     pub lease_until: Timestamp,
+    /// Since when the piece has its place.
+    pub since: Timestamp,
 }
 
 /// The answer to a bid.
@@ -69,6 +94,9 @@ pub struct Book {
     // The last attempt seen of each piece, kept after it left: a late copy of an old bid must not
     // turn out a piece that is really here.
     attempts: BTreeMap<PieceId, (u32, Timestamp)>,
+    // Nothing runs out before these, so there is nothing to look for.
+    leases_run_until: Timestamp,
+    attempts_run_until: Timestamp,
     ask: Ask,
 }
 
@@ -84,7 +112,9 @@ impl Book {
             holdings: BTreeMap::new(),
             by_level: BTreeSet::new(),
             attempts: BTreeMap::new(),
-            ask: Ask { version: first_version, level },
+            leases_run_until: NEVER,
+            attempts_run_until: NEVER,
+            ask: Ask { version: first_version, level, holders: 0 },
         }
     }
 
@@ -124,26 +154,29 @@ impl Book {
     }
 
     /// Answers a bid. A repeated bid gets the answer that it had, as far as it still holds.
-    pub fn bid(
-        &mut self,
-        now: Timestamp,
-        piece: PieceId,
-        attempt: u32,
-        level: Nats,
-        weight_bytes: u64,
-    ) -> Verdict {
-        match self.attempts.get(&piece) {
-            Some((last, _)) if *last > attempt => return Verdict::Stale,
-            Some((last, _)) if *last == attempt => return self.repeat(now, &piece, attempt),
-            None if self.attempts.len() >= self.config.attempts_max => {
+    pub fn bid(&mut self, now: Timestamp, bid: &Bid) -> Verdict {
+        match self.attempts.get(&bid.piece) {
+            Some((last, _)) if *last > bid.attempt => return Verdict::Stale,
+            Some((last, _)) if *last == bid.attempt => return self.repeat(now, bid),
+            None if self.is_busy(bid.piece.session.requester) => {
                 return Verdict::Refused(RefusalReason::Busy);
             }
             Some(_) | None => {}
         }
-        self.remember(now, piece, attempt);
-        // A new bid for a piece that is here: its requester has given the old place up.
-        self.remove(&piece);
-        let verdict = self.judge(now, piece, attempt, level, weight_bytes);
+        self.remember(now, bid.piece, bid.attempt);
+        // A new bid for a piece that is here is judged as if it were not: its requester has given
+        // the old place up, unless it says that it keeps it.
+        let old = self.remove(&bid.piece);
+        let verdict = self.judge(now, bid);
+        if let (Some(old), Some(new)) = (&old, self.holdings.get_mut(&bid.piece)) {
+            new.since = old.since;
+        }
+        if let (Verdict::Refused(_), Some(old)) = (&verdict, old)
+            && bid.keeps == Some(old.attempt)
+        {
+            self.by_level.insert((old.level, bid.piece));
+            self.holdings.insert(bid.piece, old);
+        }
         self.reprice();
         verdict
     }
@@ -156,7 +189,9 @@ impl Book {
             match self.holdings.get_mut(&piece) {
                 Some(holding) if holding.attempt == lease.attempt => {
                     holding.lease_until = now + self.config.lease;
-                    self.remember(now, piece, lease.attempt);
+                    // It may have bid again since, to keep this place.
+                    let last = self.attempts.get(&piece).map_or(0, |(last, _)| *last);
+                    self.remember(now, piece, last.max(lease.attempt));
                 }
                 Some(_) | None => lost.push(*lease),
             }
@@ -168,6 +203,12 @@ impl Book {
     #[must_use]
     pub fn attempt_of(&self, piece: &PieceId) -> Option<u32> {
         self.holdings.get(piece).map(|holding| holding.attempt)
+    }
+
+    /// Since when a piece has its place here.
+    #[must_use]
+    pub fn held_since(&self, piece: &PieceId) -> Option<Timestamp> {
+        self.holdings.get(piece).map(|holding| holding.since)
     }
 
     /// Gives a place back. Says whether there was one.
@@ -187,26 +228,46 @@ impl Book {
 
     /// Drops the pieces whose leases have run out, and returns them.
     pub fn expire(&mut self, now: Timestamp) -> Vec<PieceId> {
+        if self.attempts_run_until <= now {
+            self.attempts.retain(|_, (_, forget_at)| *forget_at > now);
+            let forget_at = self.attempts.values().map(|(_, forget_at)| *forget_at);
+            self.attempts_run_until = forget_at.min().unwrap_or(NEVER);
+        }
+        if self.leases_run_until > now {
+            return Vec::new();
+        }
         let ended = |entry: &(&PieceId, &Holding)| entry.1.lease_until <= now;
         let pieces: Vec<PieceId> =
             self.holdings.iter().filter(ended).map(|(piece, _)| *piece).collect();
         for piece in &pieces {
             self.remove(piece);
         }
-        self.attempts.retain(|_, (_, forget_at)| *forget_at > now);
+        let leases = self.holdings.values().map(|holding| holding.lease_until);
+        self.leases_run_until = leases.min().unwrap_or(NEVER);
         self.reprice();
         pieces
     }
 
-    /// When [`expire`](Self::expire) next has a lease to end.
+    /// When [`expire`](Self::expire) should look next: never after a lease's end.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.holdings.values().map(|holding| holding.lease_until).min()
+        (self.leases_run_until != NEVER).then_some(self.leases_run_until)
     }
 
-    fn repeat(&mut self, now: Timestamp, piece: &PieceId, attempt: u32) -> Verdict {
-        match self.holdings.get_mut(piece) {
-            Some(holding) if holding.attempt == attempt => {
+    fn is_busy(&self, requester: NodeId) -> bool {
+        let BookConfig { attempts_max, attempts_each_max, .. } = self.config;
+        if self.attempts.len() < attempts_max.min(attempts_each_max) {
+            return false;
+        }
+        let first = |number| PieceId { session: SessionId { requester, number }, index: 0 };
+        let last = PieceId { index: u16::MAX, ..first(u64::MAX) };
+        self.attempts.len() >= attempts_max
+            || self.attempts.range(first(0)..=last).count() >= attempts_each_max
+    }
+
+    fn repeat(&mut self, now: Timestamp, bid: &Bid) -> Verdict {
+        match self.holdings.get_mut(&bid.piece) {
+            Some(holding) if holding.attempt == bid.attempt => {
                 holding.lease_until = now + self.config.lease;
                 Verdict::Accepted { evicted: Vec::new() }
             }
@@ -216,21 +277,16 @@ impl Book {
         }
     }
 
-    fn judge(
-        &mut self,
-        now: Timestamp,
-        piece: PieceId,
-        attempt: u32,
-        level: Nats,
-        weight_bytes: u64,
-    ) -> Verdict {
-        self.reprice();
-        match self.ask.level {
-            None => return Verdict::Refused(RefusalReason::Closed),
-            Some(ask) if level < ask + self.terms.eps => {
-                return Verdict::Refused(RefusalReason::Outbid);
-            }
-            Some(_) => {}
+    fn judge(&mut self, now: Timestamp, bid: &Bid) -> Verdict {
+        let Bid { piece, attempt, level, weight_bytes, .. } = *bid;
+        let Some(ask) = self.price() else {
+            return Verdict::Refused(RefusalReason::Closed);
+        };
+        // To turn another piece out takes eps more than its level, or two could do so to each
+        // other for ever. An open slot harms nobody.
+        let least = if self.open_slot_is_cheapest() { ask } else { ask + self.terms.eps };
+        if level < least {
+            return Verdict::Refused(RefusalReason::Outbid);
         }
         if self.weights_above(level).saturating_add(weight_bytes) > self.config.memory {
             return Verdict::Refused(RefusalReason::Memory);
@@ -240,8 +296,10 @@ impl Book {
             evicted.extend(self.evict_lowest());
         }
         let lease_until = now + self.config.lease;
-        self.holdings.insert(piece, Holding { level, attempt, weight_bytes, lease_until });
+        let holding = Holding { level, attempt, weight_bytes, lease_until, since: now };
+        self.holdings.insert(piece, holding);
         self.by_level.insert((level, piece));
+        self.leases_run_until = self.leases_run_until.min(lease_until);
         while self.weights_above(Nats(i64::MIN)) > self.config.memory {
             evicted.extend(self.evict_lowest());
         }
@@ -278,28 +336,35 @@ impl Book {
     }
 
     fn remember(&mut self, now: Timestamp, piece: PieceId, attempt: u32) {
-        self.attempts.insert(piece, (attempt, now + self.config.lease * LEASES_REMEMBERED));
+        let forget_at = now + self.config.lease * LEASES_REMEMBERED;
+        self.attempts.insert(piece, (attempt, forget_at));
+        self.attempts_run_until = self.attempts_run_until.min(forget_at);
+    }
+
+    /// `min(lowest accepted level, s_{n+1})`.
+    fn price(&self) -> Option<Nats> {
+        let lowest = self.by_level.first().map(|(level, _)| *level);
+        match (lowest, self.open_slot()) {
+            (Some(lowest), Some(slot)) => Some(lowest.min(slot)),
+            (lowest, slot) => lowest.or(slot),
+        }
     }
 
     fn reprice(&mut self) {
-        let lowest = self.by_level.first().map(|(level, _)| *level);
-        let level = match (lowest, self.open_slot()) {
-            (Some(lowest), Some(slot)) => Some(lowest.min(slot)),
-            (lowest, slot) => lowest.or(slot),
-        };
-        if level != self.ask.level {
-            self.ask = Ask { version: self.ask.version + 1, level };
+        let (level, holders) = (self.price(), self.holders());
+        if (level, holders) != (self.ask.level, self.ask.holders) {
+            self.ask = Ask { version: self.ask.version + 1, level, holders };
         }
     }
 }
 
 /// How long a bid that left is remembered, in leases: longer than any copy of it is on its way.
 const LEASES_REMEMBERED: u32 = 20;
+const NEVER: Timestamp = Timestamp(u64::MAX);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::NodeId;
 
     const NOW: Timestamp = Timestamp(0);
 
@@ -316,11 +381,15 @@ mod tests {
         Nats::from_f64(x)
     }
 
+    fn bid(index: u16, attempt: u32, level: f64, weight_bytes: u64) -> Bid {
+        Bid { piece: piece(index), attempt, level: nats(level), weight_bytes, keeps: None }
+    }
+
     /// Bids `(piece, level, bytes)` in order, and compares who is held in the end and the ask.
     fn check(slots: u16, bids: &[(u16, f64, u64)], held: &[u16], ask: Option<f64>) {
         let mut book = book(slots, 100);
         for (attempt, (index, level, bytes)) in (1..).zip(bids) {
-            book.bid(NOW, piece(*index), attempt, nats(*level), *bytes);
+            book.bid(NOW, &bid(*index, attempt, *level, *bytes));
         }
         let indices: Vec<u16> = book.holdings().map(|(piece, _)| piece.index).collect();
         assert_eq!(indices, held);
@@ -347,6 +416,31 @@ mod tests {
     }
 
     #[test]
+    fn an_open_slot_takes_its_price_and_no_more() {
+        check(2, &[(0, 0.0, 0)], &[0], Some(0.0));
+        check(2, &[(0, 1.4, 0), (1, 1.387, 0)], &[0, 1], Some(1.387));
+    }
+
+    #[test]
+    fn a_bid_for_a_piece_that_is_here_keeps_its_place_only_if_it_says_so() {
+        let refused = |keeps| {
+            let mut book = book(1, 100);
+            book.bid(NOW, &bid(0, 1, 1.0, 0));
+            let verdict = book.bid(NOW, &Bid { keeps, ..bid(0, 2, 0.5, 200) });
+            assert_eq!(verdict, Verdict::Refused(RefusalReason::Memory));
+            book.attempt_of(&piece(0))
+        };
+        assert_eq!(refused(Some(1)), Some(1));
+        assert_eq!(refused(None), None);
+        assert_eq!(refused(Some(9)), None, "that place is lost already");
+        let mut book = book(1, 100);
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        let lower = Bid { keeps: Some(1), ..bid(0, 2, 0.5, 0) };
+        assert_eq!(book.bid(NOW, &lower), Verdict::Accepted { evicted: Vec::new() });
+        assert_eq!(book.ask().level, Some(nats(0.5)), "it has lowered its own level");
+    }
+
+    #[test]
     fn the_lowest_holder_is_evicted_when_that_is_cheaper_than_the_open_slot() {
         check(3, &[(0, 0.5, 0), (1, 0.7, 0)], &[1], Some(0.7));
     }
@@ -360,26 +454,20 @@ mod tests {
     #[test]
     fn a_late_copy_of_a_bid_never_wins_again() {
         let mut book = book(1, 100);
-        assert!(matches!(book.bid(NOW, piece(0), 1, nats(1.0), 0), Verdict::Accepted { .. }));
-        assert!(matches!(book.bid(NOW, piece(1), 1, nats(2.0), 0), Verdict::Accepted { .. }));
-        assert_eq!(
-            book.bid(NOW, piece(0), 1, nats(9.0), 0),
-            Verdict::Refused(RefusalReason::Outbid)
-        );
+        assert!(matches!(book.bid(NOW, &bid(0, 1, 1.0, 0)), Verdict::Accepted { .. }));
+        assert!(matches!(book.bid(NOW, &bid(1, 1, 2.0, 0)), Verdict::Accepted { .. }));
+        assert_eq!(book.bid(NOW, &bid(0, 1, 9.0, 0)), Verdict::Refused(RefusalReason::Outbid));
         assert!(book.release(NOW, piece(1), 1));
-        assert_eq!(
-            book.bid(NOW, piece(1), 1, nats(9.0), 0),
-            Verdict::Refused(RefusalReason::Outbid)
-        );
+        assert_eq!(book.bid(NOW, &bid(1, 1, 9.0, 0)), Verdict::Refused(RefusalReason::Outbid));
         book.release(NOW, piece(2), 5);
-        assert_eq!(book.bid(NOW, piece(2), 4, nats(9.0), 0), Verdict::Stale);
+        assert_eq!(book.bid(NOW, &bid(2, 4, 9.0, 0)), Verdict::Stale);
     }
 
     #[test]
     fn a_lease_ends_unless_renewed() {
         let mut book = book(2, 100);
-        book.bid(NOW, piece(0), 1, nats(1.0), 0);
-        book.bid(NOW, piece(1), 1, nats(2.0), 0);
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        book.bid(NOW, &bid(1, 1, 2.0, 0));
         let half = NOW + book.lease() / 2;
         let lease = Lease { index: 0, attempt: 1 };
         let lost = book.renew(half, piece(0).session, &[lease]);
@@ -389,12 +477,24 @@ mod tests {
     }
 
     #[test]
+    fn one_requester_can_not_fill_the_table_of_attempts() {
+        let config = BookConfig { attempts_each_max: 2, ..BookConfig::default() };
+        let mut book = Book::new(Terms::default(), config, 0);
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        book.bid(NOW, &bid(1, 1, 1.0, 0));
+        assert_eq!(book.bid(NOW, &bid(2, 1, 3.0, 0)), Verdict::Refused(RefusalReason::Busy));
+        let other = SessionId { requester: NodeId([2; 32]), number: 7 };
+        let theirs = Bid { piece: PieceId { session: other, index: 0 }, ..bid(0, 1, 9.0, 0) };
+        assert!(matches!(book.bid(NOW, &theirs), Verdict::Accepted { .. }));
+    }
+
+    #[test]
     fn the_table_of_attempts_is_bounded() {
         let config = BookConfig { attempts_max: 2, ..BookConfig::default() };
         let mut book = Book::new(Terms::default(), config, 0);
-        book.bid(NOW, piece(0), 1, nats(1.0), 0);
-        book.bid(NOW, piece(1), 1, nats(2.0), 0);
-        let verdict = book.bid(NOW, piece(2), 1, nats(3.0), 0);
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        book.bid(NOW, &bid(1, 1, 2.0, 0));
+        let verdict = book.bid(NOW, &bid(2, 1, 3.0, 0));
         assert_eq!(verdict, Verdict::Refused(RefusalReason::Busy));
     }
 }

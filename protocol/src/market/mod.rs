@@ -6,13 +6,17 @@
 //! provider is enough: `ask_j = min(lowest accepted level, s_{n_j + 1})`.
 //!
 //! [`Book`] is the provider's side and has the last word. [`Bidder`] is the requester's side for
-//! the pieces of one session. At quiescence `U* - N*eps <= U <= U*`; `docs/PROTOCOL.md` proves it.
+//! the pieces of one session, and [`Forecast`] is what it may open with. At quiescence `U* - N*eps <= U <= U*`; `docs/PROTOCOL.md` proves it.
 
 mod bidder;
 mod book;
+mod forecast;
+mod seat;
 
-pub use bidder::{Bidder, Candidate, Seat, SeatState, Tally};
-pub use book::{Book, BookConfig, Holding, Verdict};
+pub use bidder::{Awarded, Bidder, Tally};
+pub use book::{Bid, Book, BookConfig, Holding, Verdict};
+pub use forecast::{Forecast, Opening, Stall};
+pub use seat::{Candidate, Offered, SeatState};
 
 use crate::nats::{Nats, slot_cost};
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    budget::BudgetConfig,
     flock,
     id::NodeId,
     market::{BookConfig, Terms},
@@ -32,6 +33,10 @@ pub struct Config {
     pub flock: flock::Config,
     /// What it offers.
     pub book: BookConfig,
+    /// How many market messages it takes from one peer.
+    pub messages: BudgetConfig,
+    /// How many adverts it takes from one author.
+    pub adverts: BudgetConfig,
     /// How patient its sessions are.
     pub session: session::Config,
     /// For whom it computes.
@@ -40,12 +45,17 @@ pub struct Config {
     pub speed: Speed,
     /// Bytes per second of its link.
     pub bandwidth: u64,
-    /// How often it advertises itself without a reason.
+    /// How often it advertises itself without a reason, in a small flock.
     pub advert_every: Duration,
+    /// And how much longer for each node that it knows: what all adverts take of everyone's link
+    /// stays the same however many nodes there are.
+    pub advert_every_each: Duration,
     /// The least time between two adverts.
     pub advert_gap: Duration,
-    /// How long its adverts hold.
-    pub advert_ttl: Duration,
+    /// How many of its adverts in a row may be lost before it is forgotten.
+    pub adverts_lost_max: u32,
+    /// A piece with a place that its requester has not asked to be loaded by then loses it.
+    pub install_grace: Duration,
     /// The most sessions of its own.
     pub sessions_max: usize,
     /// Above every sequence number and version of its earlier lives: the clock's microseconds.
@@ -61,6 +71,8 @@ impl Config {
             terms: Terms::default(),
             flock: flock::Config::default(),
             book: BookConfig::default(),
+            messages: BudgetConfig { burst: 2048, per_second: 512, peers_max: 4096 },
+            adverts: BudgetConfig { burst: 256, per_second: 64, peers_max: 4096 },
             session: session::Config::default(),
             offering: Offering::Everyone,
             speed,
@@ -68,7 +80,9 @@ impl Config {
             bandwidth: 12_500_000,
             advert_every: Duration::from_secs(5),
             advert_gap: Duration::from_millis(100),
-            advert_ttl: Duration::from_secs(16),
+            advert_every_each: Duration::from_millis(500),
+            adverts_lost_max: 2,
+            install_grace: Duration::from_secs(30),
             sessions_max: 256,
             first_sequence,
         }

@@ -72,6 +72,8 @@ pub enum Input {
         session: u64,
         /// Which request.
         request: u64,
+        /// What each piece took, as its provider says.
+        runs: Vec<PieceRun>,
     },
     /// The link was measured: bytes per second.
     Bandwidth(u64),
@@ -79,6 +81,17 @@ pub enum Input {
     Addresses(Vec<Vec<u8>>),
     /// Of which models it holds weights now.
     Models(Vec<ModelId>),
+}
+
+/// One piece's part in one inference, as its provider reports it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PieceRun {
+    /// The piece's place in the plan.
+    pub index: u16,
+    /// Who computed it.
+    pub provider: NodeId,
+    /// Seconds of compute, without waiting.
+    pub seconds: f64,
 }
 
 /// The application's wishes.
@@ -148,6 +161,11 @@ pub enum Output {
         /// The session's number.
         session: u64,
     },
+    /// A session stalled with this provider in its plan; consumed by the node itself.
+    Suspect {
+        /// Who.
+        node: NodeId,
+    },
     /// Tell the application.
     Event(Event),
 }
@@ -170,6 +188,13 @@ pub enum Event {
         epoch: u32,
         /// Who and what, with the shares known now.
         agreement: Agreement,
+    },
+    /// Pieces of a running session have moved to providers that serve them better.
+    Moved {
+        /// The session's number.
+        session: u64,
+        /// How many.
+        pieces: usize,
     },
     /// A provider of the session is gone; its pieces bid again.
     ProviderLost {

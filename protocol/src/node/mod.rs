@@ -4,22 +4,28 @@
 mod config;
 mod io;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 pub use config::{Config, Offering};
-pub use io::{Command, Event, Input, Output};
+pub use io::{Command, Event, Input, Output, PieceRun};
 
 use crate::{
+    beliefs::Beliefs,
+    budget::Budgets,
     cost,
     flock::{Flock, Reception},
     host::{Host, InstallAnswer, LoadOrder},
     id::{ModelId, NodeId, PieceId, SessionId},
-    market::{Book, Verdict},
+    market::{Bid, Book, Verdict},
     model::{ModelProfile, Speed, Work},
     session::{Offer, Planning, Session, SessionError, View},
     time::Timestamp,
     wire::{
-        ADDRESSES_MAX, Advert, Ask, FailureReason, MODELS_MAX, Message, NodeAdvert, SessionAdvert,
+        ADDRESSES_MAX, Advert, Ask, FailureReason, Lease, MODELS_MAX, Message, NodeAdvert,
+        PriceAdvert, SessionAdvert,
     },
 };
 
@@ -28,6 +34,9 @@ use crate::{
 pub struct Node {
     config: Config,
     flock: Flock,
+    beliefs: Beliefs,
+    messages: Budgets,
+    adverts: Budgets,
     book: Book,
     host: Host,
     sessions: BTreeMap<u64, Session>,
@@ -38,7 +47,8 @@ pub struct Node {
     speed_told: Speed,
     sequence: u64,
     advertised: Option<Timestamp>,
-    told: Option<(Ask, u16)>,
+    introduced: Option<Timestamp>,
+    told: Option<Ask>,
     news: bool,
 }
 
@@ -52,6 +62,9 @@ impl Node {
         }
         Self {
             flock: Flock::new(config.flock),
+            beliefs: Beliefs::default(),
+            messages: Budgets::new(config.messages),
+            adverts: Budgets::new(config.adverts),
             book: Book::new(config.terms, book, config.first_sequence),
             host: Host::default(),
             sessions: BTreeMap::new(),
@@ -61,6 +74,7 @@ impl Node {
             speed_told: config.speed,
             sequence: config.first_sequence,
             advertised: None,
+            introduced: None,
             told: None,
             news: false,
             config,
@@ -89,6 +103,29 @@ impl Node {
     #[must_use]
     pub fn speed(&self) -> Speed {
         self.speed
+    }
+
+    /// What it believes of the others' speeds.
+    #[must_use]
+    pub fn beliefs(&self) -> &Beliefs {
+        &self.beliefs
+    }
+
+    /// Messages and adverts that it did not take because their senders had sent too many.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.messages.refused() + self.adverts.refused()
+    }
+
+    /// What is loaded here for others, or for itself.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Its sessions, in order of their numbers.
+    pub fn sessions(&self) -> impl Iterator<Item = (u64, &Session)> {
+        self.sessions.iter().map(|(number, session)| (*number, session))
     }
 
     /// One of its sessions.
@@ -121,15 +158,23 @@ impl Node {
             Input::Tick => self.each_session(now, out, |session, view, out| {
                 session.on_tick(now, view, out);
             }),
-            Input::Advert { from, advert } => self.on_advert(now, from, advert, out),
-            Input::Message { from, message } => self.on_message(now, from, &message, out),
+            Input::Advert { from, advert } => {
+                if from != self.config.id && self.adverts.allows(now, from) {
+                    self.on_advert(now, from, advert, out);
+                }
+            }
+            Input::Message { from, message } => {
+                if self.messages.allows(now, from) {
+                    self.on_message(now, from, &message, out);
+                }
+            }
             // The newcomer has heard none of the earlier adverts.
             Input::Joined(_) => self.news = true,
             Input::Left(node) => self.on_lost(now, node, out),
             Input::Command(command) => self.on_command(now, command, out),
             Input::Sliced { session, plan, slices } => {
-                self.with_session(session, out, |session, _, out| {
-                    session.on_sliced(now, &plan, slices, out);
+                self.with_session(now, session, out, |session, view, out| {
+                    session.on_sliced(now, &plan, slices, view, out);
                 });
             }
             Input::Loaded { piece, epoch, result } => self.on_loaded(piece, epoch, result, out),
@@ -137,9 +182,10 @@ impl Node {
                 self.report_failure(piece, epoch, FailureReason::NextHop, out);
             }
             Input::Ran { work, seconds } => self.on_ran(&work, seconds),
-            Input::OutputArrived { session, request } => {
-                self.with_session(session, out, |session, _, out| {
-                    session.on_output(now, request, out);
+            Input::OutputArrived { session, request, runs } => {
+                self.learn_speeds(now, session, &runs);
+                self.with_session(now, session, out, |session, view, out| {
+                    session.on_output(now, request, view, out);
                 });
             }
             Input::Bandwidth(bandwidth) => self.config.bandwidth = bandwidth.max(1),
@@ -157,9 +203,6 @@ impl Node {
     }
 
     fn on_advert(&mut self, now: Timestamp, from: NodeId, advert: Advert, out: &mut Vec<Output>) {
-        if from == self.config.id {
-            return;
-        }
         match advert {
             Advert::Node(advert) => {
                 let reception = self.flock.hear_node(now, from, advert);
@@ -169,6 +212,9 @@ impl Node {
                         session.on_news(now, view, out);
                     });
                 }
+            }
+            Advert::Price(price) => {
+                self.flock.hear_price(from, &price);
             }
             Advert::Session(advert) => {
                 self.flock.hear_session(now, from, advert);
@@ -189,18 +235,18 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes } => {
-                let piece = piece_of(from, *session, *index);
-                let answer = self.on_bid(now, piece, *attempt, *level, *weight_bytes, out);
+            Message::Bid { session, index, attempt, level, weight_bytes, keeps } => {
+                let bid = Bid {
+                    piece: piece_of(from, *session, *index),
+                    attempt: *attempt,
+                    level: *level,
+                    weight_bytes: *weight_bytes,
+                    keeps: *keeps,
+                };
+                let answer = self.on_bid(now, &bid, out);
                 out.extend(answer.map(|message| Output::Send { to: from, message }));
             }
-            Message::Renew { session, leases } => {
-                let id = SessionId { requester: from, number: *session };
-                let lost = self.book.renew(now, id, leases);
-                let holders = self.book.holders();
-                let message = Message::Renewed { session: *session, lost, holders };
-                out.push(Output::Send { to: from, message });
-            }
+            Message::Renew { session, leases } => self.on_renew(now, from, *session, leases, out),
             Message::Release { session, leases } => {
                 for lease in leases {
                     let piece = piece_of(from, *session, lease.index);
@@ -214,19 +260,20 @@ impl Node {
                 self.flock.hear_ask(from, *ask);
                 if !self.sessions.contains_key(session) {
                     // Of a session that is over: give it back now rather than let it expire.
-                    let leases = vec![crate::wire::Lease { index: *index, attempt: *attempt }];
+                    let leases = vec![Lease { index: *index, attempt: *attempt }];
                     let message = Message::Release { session: *session, leases };
                     out.push(Output::Send { to: from, message });
                 }
                 self.pass_to_session(now, *session, from, message, out);
             }
-            Message::Refusal { session, ask, .. } | Message::Eviction { session, ask, .. } => {
+            Message::Refusal { session, ask, .. }
+            | Message::Eviction { session, ask, .. }
+            | Message::Renewed { session, ask, .. }
+            | Message::Ready { session, ask, .. } => {
                 self.flock.hear_ask(from, *ask);
                 self.pass_to_session(now, *session, from, message, out);
             }
-            Message::Renewed { session, .. }
-            | Message::Ready { session, .. }
-            | Message::Failed { session, .. } => {
+            Message::Failed { session, .. } => {
                 self.pass_to_session(now, *session, from, message, out);
             }
         }
@@ -240,26 +287,18 @@ impl Node {
         message: &Message,
         out: &mut Vec<Output>,
     ) {
-        self.with_session(number, out, |session, view, out| {
+        self.with_session(now, number, out, |session, view, out| {
             session.on_message(now, from, message, view, out);
         });
     }
 
-    fn on_bid(
-        &mut self,
-        now: Timestamp,
-        piece: PieceId,
-        attempt: u32,
-        level: crate::Nats,
-        weight_bytes: u64,
-        out: &mut Vec<Output>,
-    ) -> Option<Message> {
-        let (session, index) = (piece.session.number, piece.index);
-        let stranger = piece.session.requester != self.config.id;
+    fn on_bid(&mut self, now: Timestamp, bid: &Bid, out: &mut Vec<Output>) -> Option<Message> {
+        let (session, index, attempt) = (bid.piece.session.number, bid.piece.index, bid.attempt);
+        let stranger = bid.piece.session.requester != self.config.id;
         let verdict = if self.config.offering == Offering::Own && stranger {
             Verdict::Refused(crate::wire::RefusalReason::Closed)
         } else {
-            self.book.bid(now, piece, attempt, level, weight_bytes)
+            self.book.bid(now, bid)
         };
         let ask = self.book.ask();
         match verdict {
@@ -272,10 +311,31 @@ impl Node {
                     self.evict(piece, attempt, out);
                 }
                 let lease_ms = u32::try_from(self.book.lease().as_millis()).unwrap_or(u32::MAX);
-                let holders = self.book.holders();
-                Some(Message::Award { session, index, attempt, ask, lease_ms, holders })
+                Some(Message::Award { session, index, attempt, ask, lease_ms })
             }
         }
+    }
+
+    fn on_renew(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        session: u64,
+        leases: &[Lease],
+        out: &mut Vec<Output>,
+    ) {
+        for lease in leases {
+            let piece = piece_of(from, session, lease.index);
+            let since = self.book.held_since(&piece).filter(|_| !self.host.has(&piece));
+            // Places are for pieces that are computed: what is never loaded only keeps others out.
+            if since.is_some_and(|since| now.since(since) > self.config.install_grace) {
+                self.book.release(now, piece, lease.attempt);
+            }
+        }
+        let id = SessionId { requester: from, number: session };
+        let lost = self.book.renew(now, id, leases);
+        let message = Message::Renewed { session, lost, ask: self.book.ask() };
+        out.push(Output::Send { to: from, message });
     }
 
     fn evict(&mut self, piece: PieceId, attempt: u32, out: &mut Vec<Output>) {
@@ -317,8 +377,7 @@ impl Node {
                     None
                 }
                 InstallAnswer::AlreadyReady => {
-                    let holders = self.book.holders();
-                    Some(Message::Ready { session, index, epoch, holders })
+                    Some(Message::Ready { session, index, epoch, ask: self.book.ask() })
                 }
                 InstallAnswer::Nothing => None,
             }
@@ -342,8 +401,7 @@ impl Node {
         match result {
             Ok(()) => {
                 let (session, index) = (piece.session.number, piece.index);
-                let holders = self.book.holders();
-                let message = Message::Ready { session, index, epoch, holders };
+                let message = Message::Ready { session, index, epoch, ask: self.book.ask() };
                 out.push(Output::Send { to: piece.session.requester, message });
             }
             Err(reason) => self.report_failure(piece, epoch, reason, out),
@@ -377,6 +435,23 @@ impl Node {
         self.news |= self.speed.drift(&self.speed_told) > DRIFT_TOLD;
     }
 
+    fn learn_speeds(&mut self, now: Timestamp, session: u64, runs: &[PieceRun]) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        for run in runs {
+            let Some((provider, work)) = session.assigned(run.index) else { continue };
+            let known = self.flock.node(&provider).filter(|_| provider == run.provider);
+            if let Some(claimed) = known.map(|known| known.advert.speed) {
+                self.beliefs.observe(now, provider, &claimed, &work, run.seconds);
+            }
+        }
+    }
+
+    fn on_suspect(&mut self, now: Timestamp, node: NodeId) {
+        if let Some(claimed) = self.flock.node(&node).map(|known| known.advert.speed) {
+            self.beliefs.suspect(now, node, &claimed);
+        }
+    }
+
     fn on_lost(&mut self, now: Timestamp, node: NodeId, out: &mut Vec<Output>) {
         self.flock.forget(&node);
         self.each_session(now, out, |session, view, out| {
@@ -391,7 +466,7 @@ impl Node {
             }
             Command::Infer { session, request } => {
                 let mut taken = false;
-                self.with_session(session, out, |session, view, out| {
+                self.with_session(now, session, out, |session, view, out| {
                     taken = session.request(now, request, view, out);
                 });
                 if !taken {
@@ -399,7 +474,7 @@ impl Node {
                 }
             }
             Command::Close { session } => {
-                self.with_session(session, out, |session, _, out| session.close(out));
+                self.with_session(now, session, out, |session, _, out| session.close(out));
             }
             Command::Leave => {
                 self.each_session(now, out, |session, _, out| session.close(out));
@@ -416,6 +491,7 @@ impl Node {
                 out.push(Output::Publish(Advert::Leaving { sequence: self.sequence }));
                 // It says nothing more of its own accord.
                 self.advertised = Some(Timestamp(u64::MAX));
+                self.introduced = self.advertised;
             }
         }
     }
@@ -434,40 +510,35 @@ impl Node {
             return;
         }
         let id = SessionId { requester: self.config.id, number };
-        let offers = self.offers();
-        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
-        let session = Session::open(now, id, profile, planning, &view, out);
+        let session = Session::open(now, id, profile, planning, &self.view(now), out);
         self.sessions.insert(number, session);
     }
 
-    /// Those who take pieces: everyone known with slots, and the node itself if it computes.
-    fn offers(&self) -> Vec<Offer> {
-        let others = self.flock.nodes().filter(|(_, known)| known.advert.slots > 0);
-        let mut offers: Vec<Offer> = others
-            .map(|(node, known)| Offer {
-                node: *node,
-                provider: known.provider(),
-                ask: known.advert.ask,
-                holders: known.advert.holders,
-            })
-            .collect();
-        if self.config.offering != Offering::Nobody {
-            offers.push(Offer {
-                node: self.config.id,
-                provider: cost::Provider {
-                    speed: self.speed(),
-                    bandwidth: f64::INFINITY,
-                    memory_free: self.book.memory_free(),
-                },
-                ask: self.book.ask(),
-                holders: self.book.holders(),
-            });
+    /// What a session may look at.
+    fn view(&self, now: Timestamp) -> View<'_> {
+        let own = (self.config.offering != Offering::Nobody).then(|| Offer {
+            node: self.config.id,
+            provider: cost::Provider {
+                speed: self.speed,
+                bandwidth: f64::INFINITY,
+                memory_free: self.book.memory_free(),
+            },
+            slots: self.config.book.slots,
+            ask: self.book.ask(),
+        });
+        View {
+            now,
+            flock: &self.flock,
+            beliefs: &self.beliefs,
+            own,
+            terms: self.config.terms,
+            config: &self.config.session,
         }
-        offers
     }
 
     fn with_session(
         &mut self,
+        now: Timestamp,
         number: u64,
         out: &mut Vec<Output>,
         act: impl FnOnce(&mut Session, &View<'_>, &mut Vec<Output>),
@@ -475,23 +546,22 @@ impl Node {
         let Some(mut session) = self.sessions.remove(&number) else {
             return;
         };
-        let offers = self.offers();
-        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
-        act(&mut session, &view, out);
+        act(&mut session, &self.view(now), out);
         self.sessions.insert(number, session);
     }
 
     fn each_session(
         &mut self,
-        _now: Timestamp,
+        now: Timestamp,
         out: &mut Vec<Output>,
         mut act: impl FnMut(&mut Session, &View<'_>, &mut Vec<Output>),
     ) {
-        let offers = self.offers();
-        let view = View { offers: &offers, terms: self.config.terms, config: &self.config.session };
-        for session in self.sessions.values_mut() {
+        let mut sessions = std::mem::take(&mut self.sessions);
+        let view = self.view(now);
+        for session in sessions.values_mut() {
             act(session, &view, out);
         }
+        self.sessions = sessions;
     }
 
     /// A node may be its own provider: what it sends to itself arrives at once.
@@ -508,6 +578,7 @@ impl Node {
                 Output::SessionChanged { session } => {
                     done.extend(self.session_advert(session).map(Output::Publish));
                 }
+                Output::Suspect { node } => self.on_suspect(now, node),
                 other => done.push(other),
             }
         }
@@ -525,12 +596,21 @@ impl Node {
         }
     }
 
+    /// When it next says something of its own accord: soon if there is news, else from time to
+    /// time, so that those who have missed it hear it and nobody forgets it.
     fn next_advert(&self) -> Timestamp {
         let Some(last) = self.advertised else {
             return Timestamp(0);
         };
-        let changed = self.news || self.told != Some((self.book.ask(), self.book.holders()));
-        last + if changed { self.config.advert_gap } else { self.config.advert_every }
+        if self.news || self.told != Some(self.book.ask()) {
+            return last + self.config.advert_gap;
+        }
+        self.introduced.map_or(last, |introduced| introduced + self.introduce_every())
+    }
+
+    fn introduce_every(&self) -> Duration {
+        let nodes = u32::try_from(self.flock.len()).unwrap_or(u32::MAX);
+        self.config.advert_every + self.config.advert_every_each.saturating_mul(nodes)
     }
 
     fn advertise(&mut self, now: Timestamp, out: &mut Vec<Output>) {
@@ -538,9 +618,18 @@ impl Node {
             return;
         }
         self.advertised = Some(now);
+        self.told = Some(self.book.ask());
+        let introduce = self.introduced.map(|introduced| introduced + self.introduce_every());
+        if !self.news && introduce.is_some_and(|due| now < due) {
+            if self.config.offering == Offering::Everyone {
+                let (ask, memory_free) = (self.book.ask(), self.book.memory_free());
+                out.push(Output::Publish(Advert::Price(PriceAdvert { ask, memory_free })));
+            }
+            return;
+        }
+        self.introduced = Some(now);
         self.news = false;
         self.speed_told = self.speed;
-        self.told = Some((self.book.ask(), self.book.holders()));
         self.sequence += 1;
         out.push(Output::Publish(Advert::Node(self.node_advert())));
         let sessions: Vec<u64> = self.sessions.keys().copied().collect();
@@ -555,11 +644,10 @@ impl Node {
         NodeAdvert {
             sequence: self.sequence,
             ttl_ms: self.ttl_ms(),
-            speed: self.speed(),
+            speed: self.speed,
             bandwidth: self.config.bandwidth,
             memory_free: self.book.memory_free(),
             slots: if open { self.config.book.slots } else { 0 },
-            holders: self.book.holders(),
             ask: if open { ask } else { Ask { level: None, ..ask } },
             models: self.models.clone(),
             addresses: self.addresses.clone(),
@@ -569,14 +657,18 @@ impl Node {
     fn session_advert(&mut self, number: u64) -> Option<Advert> {
         let session = self.sessions.get(&number)?;
         let pieces = session.pieces()?;
-        let model = session.profile().model();
+        let (model, stage) = (session.profile().model(), session.stage());
         self.sequence += 1;
         let (sequence, ttl_ms) = (self.sequence, self.ttl_ms());
-        Some(Advert::Session(SessionAdvert { sequence, ttl_ms, session: number, model, pieces }))
+        let session = number;
+        Some(Advert::Session(SessionAdvert { sequence, ttl_ms, session, model, stage, pieces }))
     }
 
     fn ttl_ms(&self) -> u32 {
-        u32::try_from(self.config.advert_ttl.as_millis()).unwrap_or(u32::MAX)
+        let every = self.introduce_every();
+        // A fifth for the way.
+        let ttl = every * (self.config.adverts_lost_max + 1) + every / 5;
+        u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX)
     }
 }
 

@@ -5,23 +5,55 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
+    beliefs::Beliefs,
     cost,
+    flock::{Flock, Known},
     id::NodeId,
     market::Terms,
     partition::Goal,
     plan::Plan,
+    time::Timestamp,
     wire::{Ask, FailureReason},
 };
+
+/// With what a session's pieces open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bidding {
+    /// With what a forecast of the whole auction ends at.
+    Forecast,
+    /// With the best bid at the prices known.
+    Plain,
+}
 
 /// How patient a session is.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
+    /// With what its pieces open.
+    pub bidding: Bidding,
+    /// How long to wait, before the first bid, for the adverts of sessions that open at the same
+    /// time. Only forecasts need them.
+    pub gather: Duration,
+    /// So many bids of a piece follow a forecast; after that it bids at the prices known.
+    pub forecasts_max: u32,
     /// A bid unanswered for this long is sent again.
     pub bid_patience: Duration,
     /// A provider that leaves this many copies of a bid unanswered is taken for lost.
     pub bid_sends_max: u32,
     /// An agreement must stand this long without an eviction before anything is loaded.
     pub settle: Duration,
+    /// How often the places of a running session are held against the prices of the day.
+    pub review_every: Duration,
+    /// A move takes this long, and the time that the piece's weights take to arrive.
+    pub move_base: Duration,
+    /// Bytes per second at which weights are taken to arrive.
+    pub move_bandwidth: u64,
+    /// Over this time a move must pay for itself.
+    pub move_amortised: Duration,
+    /// A new place must be ready within this time, or the piece stays where it is.
+    pub move_max: Duration,
+    /// A provider that refuses a piece for another reason than its level is not asked again for
+    /// this long.
+    pub exclusion: Duration,
     /// How often leases are renewed.
     pub renew_every: Duration,
     /// A provider silent for this long while leases are renewed is taken for lost.
@@ -51,9 +83,19 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            bidding: Bidding::Forecast,
+            gather: Duration::from_millis(200),
+            forecasts_max: 8,
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
+            review_every: Duration::from_secs(1),
+            move_base: Duration::from_millis(200),
+            // 100 Mbit/s.
+            move_bandwidth: 12_500_000,
+            move_amortised: Duration::from_secs(60),
+            move_max: Duration::from_secs(6),
+            exclusion: Duration::from_secs(30),
             renew_every: Duration::from_secs(1),
             silence_max: Duration::from_secs(4),
             install_every: Duration::from_secs(1),
@@ -84,22 +126,68 @@ pub enum Planning {
 pub struct Offer {
     /// Who.
     pub node: NodeId,
-    /// Its speed, link and memory.
+    /// Its speed as far as it is believed, link and memory.
     pub provider: cost::Provider,
-    /// Its price, as last heard.
+    /// The most pieces that it takes.
+    pub slots: u16,
+    /// Its price, as last heard, and how many pieces are there.
     pub ask: Ask,
-    /// Pieces there now.
-    pub holders: u16,
 }
 
 /// What a session may look at while it decides.
+#[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// Everyone who takes pieces, oneself included if so.
-    pub offers: &'a [Offer],
+    /// The time.
+    pub now: Timestamp,
+    /// The others, as their adverts describe them.
+    pub flock: &'a Flock,
+    /// What experience says of these adverts.
+    pub beliefs: &'a Beliefs,
+    /// The node itself, if it computes.
+    pub own: Option<Offer>,
     /// The auction's rules.
     pub terms: Terms,
     /// The limits.
     pub config: &'a Config,
+}
+
+impl View<'_> {
+    /// Everyone who takes pieces, the node itself included if so.
+    pub fn offers(&self) -> impl Iterator<Item = Offer> {
+        let others = self.flock.nodes().filter(|(_, known)| known.advert.slots > 0);
+        others.map(|(node, known)| self.offer_of(*node, known)).chain(self.own)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn offer(&self, node: &NodeId) -> Option<Offer> {
+        if let Some(own) = self.own.filter(|own| own.node == *node) {
+            return Some(own);
+        }
+        let known = self.flock.node(node).filter(|known| known.advert.slots > 0)?;
+        Some(self.offer_of(*node, known))
+    }
+
+    /// One's price.
+    #[must_use]
+    pub fn ask(&self, node: &NodeId) -> Option<Ask> {
+        if let Some(own) = self.own.filter(|own| own.node == *node) {
+            return Some(own.ask);
+        }
+        let known = self.flock.node(node).filter(|known| known.advert.slots > 0)?;
+        Some(known.advert.ask)
+    }
+
+    fn offer_of(&self, node: NodeId, known: &Known) -> Offer {
+        let provider = known.provider();
+        let speed = self.beliefs.effective(self.now, &node, &provider.speed);
+        Offer {
+            node,
+            provider: cost::Provider { speed, ..provider },
+            slots: known.advert.slots,
+            ask: known.advert.ask,
+        }
+    }
 }
 
 /// Why a session ended without being closed by its caller.

@@ -1,7 +1,7 @@
 //! Getting the agreed pieces loaded, and what is done when one is not, or when the loaded plan
 //! yields nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Config, Phase, Session, SessionError, View};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 impl Session {
     pub(super) fn send_installs(&mut self, out: &mut Vec<Output>) {
-        let (Some(plan), Some(placement)) = (self.plan.clone(), self.bidder.placement()) else {
+        let Some(placement) = self.bidder.placement() else {
             return;
         };
         let Phase::Installing { ready, .. } = &self.phase else {
@@ -22,25 +22,58 @@ impl Session {
         let missing: Vec<u16> =
             (0..).take(placement.len()).filter(|i| !ready.contains(i)).collect();
         for index in missing {
-            let at = usize::from(index);
-            let next = placement.get(at + 1).map_or(Hop::Requester, |node| Hop::Piece(*node));
-            let before = at.checked_sub(1).and_then(|at| placement.get(at));
-            let previous = before.map_or(Hop::Requester, |node| Hop::Piece(*node));
-            let (slice, slice_bytes) = self.slices[at];
-            let install = Message::Install {
-                session: self.id.number,
-                index,
-                attempt: self.bidder.attempt_of(index).unwrap_or(0),
-                epoch: self.epoch,
-                model: self.profile.model(),
-                layers: plan.pieces()[at],
-                slice,
-                slice_bytes,
-                previous,
-                next,
-            };
-            self.send(placement[at], install, out);
+            let attempt = self.bidder.attempt_of(index).unwrap_or(0);
+            self.send_install(index, attempt, self.epoch, &placement, out);
         }
+    }
+
+    /// Tells a piece's provider, in this placement, what to load and who its neighbours are.
+    pub(super) fn send_install(
+        &mut self,
+        index: u16,
+        attempt: u32,
+        epoch: u32,
+        placement: &[NodeId],
+        out: &mut Vec<Output>,
+    ) {
+        let at = usize::from(index);
+        let layers = self.plan.as_ref().and_then(|plan| plan.pieces().get(at).copied());
+        let (Some(layers), Some(to), Some((slice, slice_bytes))) =
+            (layers, placement.get(at), self.slices.get(at).copied())
+        else {
+            return;
+        };
+        let hop = |neighbour: Option<&NodeId>| match neighbour {
+            Some(node) => Hop::Piece(*node),
+            None => Hop::Requester,
+        };
+        let install = Message::Install {
+            session: self.id.number,
+            index,
+            attempt,
+            epoch,
+            model: self.profile.model(),
+            layers,
+            slice,
+            slice_bytes,
+            previous: hop(at.checked_sub(1).and_then(|at| placement.get(at))),
+            next: hop(placement.get(at + 1)),
+        };
+        self.send(*to, install, out);
+    }
+
+    /// All pieces but those that are `ready` are to be loaded, or told of the new epoch.
+    pub(super) fn begin_install(
+        &mut self,
+        now: Timestamp,
+        ready: BTreeSet<u16>,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        self.installed = self.bidder.placement().unwrap_or_default();
+        self.phase = Phase::Installing { since: now, sent: now, ready };
+        self.send_installs(out);
+        self.stream_if_ready(now, view, out);
     }
 
     pub(super) fn on_ready(
@@ -52,24 +85,32 @@ impl Session {
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Some(placement) = self.bidder.placement() else {
+        if self.on_second_ready(from, index, epoch) {
             return;
-        };
+        }
         let Phase::Installing { ready, .. } = &mut self.phase else {
             return;
         };
-        if epoch != self.epoch || placement.get(usize::from(index)) != Some(&from) {
-            return;
+        if epoch == self.epoch && self.installed.get(usize::from(index)) == Some(&from) {
+            ready.insert(index);
+            self.stream_if_ready(now, view, out);
         }
-        ready.insert(index);
-        if ready.len() < placement.len() {
-            return;
-        }
-        let Some(plan) = self.plan.clone() else {
+    }
+
+    fn stream_if_ready(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Phase::Installing { ready, .. } = &self.phase else {
             return;
         };
+        let (Some(plan), Some(placement)) = (self.plan.clone(), self.bidder.placement()) else {
+            return;
+        };
+        if ready.len() < placement.len() || placement != self.installed {
+            return;
+        }
+        let epoch = self.epoch;
         self.phase = Phase::Streaming;
         self.was_running = true;
+        self.reviewed = now;
         let agreement = self.agreement(now, &placement, &plan, view);
         out.push(Output::Event(Event::Ready { session: self.id.number, epoch, agreement }));
         self.pump(now, out);
@@ -96,7 +137,8 @@ impl Session {
             FailureReason::BadSlice | FailureReason::Weights => {
                 let leases = vec![lease];
                 self.send(from, Message::Release { session: self.id.number, leases }, out);
-                self.bidder.on_excluded(from, index, attempt);
+                let until = now + view.config.exclusion;
+                self.bidder.on_excluded(from, index, attempt, until);
                 self.excluded.insert(from);
                 self.strike(now, SessionError::NotInstalled(reason), view, out);
             }
@@ -128,6 +170,7 @@ impl Session {
         if !running(&self.phase) {
             return;
         }
+        self.abandon_migration(out);
         self.strike(now, SessionError::Stalled, view, out);
         if !running(&self.phase) {
             return;
@@ -162,6 +205,10 @@ impl Session {
             return;
         };
         if self.phase == Phase::Streaming && now >= since + self.stall_after(view.config) {
+            // One of them does not deliver; which one, the next plans will tell.
+            for node in self.installed.clone() {
+                out.push(Output::Suspect { node });
+            }
             self.reinstall(now, view, out);
         }
     }

@@ -5,37 +5,40 @@
 //! that lost their place, a new epoch, and a replay of every request that has no output yet. A
 //! caller sees a delay while anyone can compute the pieces, and a clear error when nobody can.
 
+mod auction;
 mod config;
 mod install;
+mod moves;
 mod planning;
 mod report;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use config::{Config, Offer, Planning, SessionError, View};
+pub use config::{Bidding, Config, Offer, Planning, SessionError, View};
+use moves::Migration;
 pub use report::{Agreement, PlacedPiece};
 use requests::Requests;
 
 use crate::{
-    cost,
     id::{BlobId, NodeId, SessionId},
-    market::{Bidder, Candidate},
-    model::{ModelProfile, PieceProfile},
-    nats::Nats,
+    market::{Awarded, Bidder, Forecast},
+    model::{ModelProfile, PieceProfile, Work},
     node::{Event, Output},
     plan::Plan,
     time::Timestamp,
-    wire::{Lease, Message, RefusalReason},
+    wire::{Lease, Message, RefusalReason, Stage},
 };
 
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
     /// No plan yet: not enough is known of the flock.
     Searching { since: Timestamp, retry: Timestamp },
+    /// The adverts of sessions that open at the same time are awaited.
+    Gathering { until: Timestamp },
     /// Some piece has no place.
     Bidding,
-    /// All have; evictions may still come.
+    /// All have; evictions may still come, and places be held against what the others ask.
     Settling { until: Timestamp },
     /// The engine cuts the graph.
     Slicing,
@@ -56,14 +59,19 @@ pub struct Session {
     phase: Phase,
     plan: Option<Plan>,
     bidder: Bidder,
+    forecast: Option<Forecast>,
+    // Who was told to load the pieces of this epoch.
+    installed: Vec<NodeId>,
+    migration: Option<Migration>,
     epoch: u32,
     was_running: bool,
     strikes: u32,
     slices: Vec<(BlobId, u32)>,
-    holders: BTreeMap<NodeId, u16>,
     heard: BTreeMap<NodeId, Timestamp>,
     excluded: BTreeSet<NodeId>,
     renewed: Timestamp,
+    reviewed: Timestamp,
+    reviews: u32,
     auction_began: Timestamp,
     messages: u32,
     requests: Requests,
@@ -88,14 +96,18 @@ impl Session {
             phase: Phase::Searching { since: now, retry: now },
             plan: None,
             bidder: Bidder::new(id, view.terms, 0, 0, Vec::new()),
+            forecast: None,
+            installed: Vec::new(),
+            migration: None,
             epoch: 0,
             was_running: false,
             strikes: 0,
             slices: Vec::new(),
-            holders: BTreeMap::new(),
             heard: BTreeMap::new(),
             excluded: BTreeSet::new(),
             renewed: now,
+            reviewed: now,
+            reviews: 0,
             auction_began: now,
             messages: 0,
             requests: Requests::default(),
@@ -116,6 +128,25 @@ impl Session {
     pub fn pieces(&self) -> Option<Vec<PieceProfile>> {
         let plan = self.plan.as_ref()?;
         Some(plan.pieces().iter().map(|layers| self.profile.piece(*layers)).collect())
+    }
+
+    /// How far it has come, for others to know.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        let seeking = match self.phase {
+            Phase::Searching { .. } | Phase::Gathering { .. } | Phase::Bidding => true,
+            Phase::Settling { .. } => !self.was_running,
+            Phase::Slicing | Phase::Installing { .. } | Phase::Streaming | Phase::Ended => false,
+        };
+        if seeking { Stage::Seeking } else { Stage::Settled }
+    }
+
+    /// Who computes a piece of the plan in force, and what it does there.
+    #[must_use]
+    pub fn assigned(&self, index: u16) -> Option<(NodeId, Work)> {
+        let layers = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        let provider = self.installed.get(usize::from(index))?;
+        Some((*provider, self.profile.piece(*layers).work))
     }
 
     /// The attempt by which a piece holds its place.
@@ -145,9 +176,16 @@ impl Session {
     }
 
     /// A request's output has arrived.
-    pub fn on_output(&mut self, now: Timestamp, request: u64, out: &mut Vec<Output>) {
+    pub fn on_output(
+        &mut self,
+        now: Timestamp,
+        request: u64,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
         if self.requests.complete(now, request) {
             self.strikes = 0;
+            self.switch_if_ready(now, view, out);
             self.pump(now, out);
         }
     }
@@ -170,36 +208,35 @@ impl Session {
         self.heard.insert(from, now);
         self.messages += 1;
         match message {
-            Message::Award { index, attempt, holders, .. } => {
-                self.holders.insert(from, *holders);
-                if let Some(lease) = self.bidder.on_award(from, *index, *attempt) {
-                    self.send(
-                        from,
-                        Message::Release { session: self.id.number, leases: vec![lease] },
-                        out,
-                    );
+            Message::Award { index, attempt, .. } => {
+                if let Awarded::Unwanted(lease) = self.bidder.on_award(from, *index, *attempt) {
+                    let leases = vec![lease];
+                    self.send(from, Message::Release { session: self.id.number, leases }, out);
                 }
             }
             Message::Refusal { index, attempt, reason: RefusalReason::Outbid, .. } => {
                 self.bidder.on_outbid(from, *index, *attempt);
             }
             Message::Refusal { index, attempt, .. } => {
-                self.bidder.on_excluded(from, *index, *attempt);
+                let until = now + view.config.exclusion;
+                self.bidder.on_excluded(from, *index, *attempt, until);
             }
             Message::Eviction { index, attempt, .. } => {
                 self.bidder.on_eviction(from, *index, *attempt);
             }
-            Message::Renewed { lost, holders, .. } => {
-                self.holders.insert(from, *holders);
+            Message::Renewed { lost, .. } => {
                 self.bidder.on_lost(from, lost);
             }
-            Message::Ready { index, epoch, holders, .. } => {
-                self.holders.insert(from, *holders);
+            Message::Ready { index, epoch, .. } => {
                 self.on_ready(now, from, *index, *epoch, view, out);
             }
             Message::Failed { index, attempt, epoch, reason, .. } if *epoch == self.epoch => {
                 let lease = Lease { index: *index, attempt: *attempt };
                 self.on_failed(now, from, lease, *reason, view, out);
+            }
+            Message::Failed { index, attempt, epoch, .. } if *epoch == self.epoch + 1 => {
+                let lease = Lease { index: *index, attempt: *attempt };
+                self.on_move_failed(now, from, lease, view, out);
             }
             // Only requesters send these, and they go to the book.
             Message::Failed { .. }
@@ -232,26 +269,29 @@ impl Session {
         now: Timestamp,
         plan: &Plan,
         slices: Vec<(BlobId, u32)>,
+        view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
         let wanted = self.plan.as_ref() == Some(plan) && slices.len() == plan.pieces().len();
         if self.phase == Phase::Slicing && wanted {
             self.slices = slices;
             self.epoch += 1;
-            self.phase = Phase::Installing { since: now, sent: now, ready: BTreeSet::new() };
-            self.send_installs(out);
+            self.begin_install(now, BTreeSet::new(), view, out);
         }
     }
 
     /// Time has passed.
     pub fn on_tick(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if let Phase::Searching { .. } = self.phase {
-            self.search(now, view, out);
+        match self.phase {
+            Phase::Searching { .. } => self.search(now, view, out),
+            Phase::Gathering { until } if now >= until => self.open_bidding(now, view, out),
+            _ => {}
         }
         self.renew(now, view, out);
         self.drop_silent(now, view, out);
         self.retry_installs(now, view, out);
         self.check_stall(now, view, out);
+        self.review_running(now, view, out);
         self.advance(now, view, out);
     }
 
@@ -268,143 +308,15 @@ impl Session {
     pub fn deadline(&self, config: &Config) -> Option<Timestamp> {
         let phase = match &self.phase {
             Phase::Searching { since, retry } => Some((*since + config.search_max).min(*retry)),
+            Phase::Gathering { until } | Phase::Settling { until } => Some(*until),
             Phase::Bidding => self.bidder.deadline(config.bid_patience),
-            Phase::Settling { until } => Some(*until),
             Phase::Installing { sent, .. } => Some(*sent + config.install_every),
-            Phase::Streaming => self.requests.waiting_since().map(|t| t + self.stall_after(config)),
+            Phase::Streaming => Some(self.streaming_deadline(config)),
             Phase::Slicing => None,
             Phase::Ended => return None,
         };
-        let renewal = (!self.bidder.leases().is_empty()).then(|| self.renewed + config.renew_every);
+        let renewal = self.bidder.has_leases().then(|| self.renewed + config.renew_every);
         phase.into_iter().chain(renewal).min()
-    }
-
-    fn search(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        let Phase::Searching { since, retry } = self.phase else {
-            return;
-        };
-        if now < retry {
-            return;
-        }
-        if let Some(plan) = self.make_plan(view) {
-            self.begin_auction(now, plan, view, out);
-        } else if now >= since + view.config.search_max {
-            self.fail(SessionError::NoProvider, out);
-        } else {
-            self.phase = Phase::Searching { since, retry: now + view.config.retry_every };
-        }
-    }
-
-    fn begin_auction(
-        &mut self,
-        now: Timestamp,
-        plan: Plan,
-        view: &View<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let pieces = plan.pieces().iter().map(|layers| {
-            let piece = self.profile.piece(*layers);
-            let offers = view.offers.iter().filter(|o| !self.excluded.contains(&o.node));
-            let candidates = offers.filter_map(|offer| {
-                let log_rate = cost::log_rate(&piece, &offer.provider)?;
-                Some(Candidate { provider: offer.node, log_rate })
-            });
-            (piece.weight_bytes, candidates.collect())
-        });
-        let attempt = self.bidder.attempt();
-        self.bidder =
-            Bidder::new(self.id, view.terms, view.offers.len(), attempt, pieces.collect());
-        self.plan = Some(plan);
-        self.auction_began = now;
-        self.messages = 0;
-        self.phase = Phase::Bidding;
-        out.push(Output::SessionChanged { session: self.id.number });
-        self.advance(now, view, out);
-    }
-
-    /// Moves on as far as it can without waiting.
-    fn advance(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if matches!(self.phase, Phase::Searching { .. } | Phase::Ended) {
-            return;
-        }
-        if self.bidder.placement().is_none() {
-            self.bid(now, view, out);
-            return;
-        }
-        match self.phase {
-            Phase::Bidding => {
-                self.phase = Phase::Settling { until: now + view.config.settle };
-            }
-            Phase::Settling { until } if now >= until => self.agree(now, view, out),
-            Phase::Settling { .. }
-            | Phase::Searching { .. }
-            | Phase::Slicing
-            | Phase::Installing { .. }
-            | Phase::Streaming
-            | Phase::Ended => {}
-        }
-    }
-
-    fn bid(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if self.phase != Phase::Bidding {
-            if !matches!(self.phase, Phase::Settling { .. }) {
-                self.auction_began = now;
-            }
-            self.was_running |= self.phase == Phase::Streaming;
-            self.phase = Phase::Bidding;
-            self.requests.hold_back(now);
-        }
-        let asks: BTreeMap<NodeId, Option<Nats>> =
-            view.offers.iter().map(|offer| (offer.node, offer.ask.level)).collect();
-        let price = |node: &NodeId| asks.get(node).copied().flatten();
-        for (to, message) in self.bidder.poll(now, view.config.bid_patience, &price) {
-            self.send(to, message, out);
-        }
-        if self.bidder.is_infeasible() {
-            self.start_over(now, SessionError::NoPlace, view, out);
-        }
-    }
-
-    /// Everything is given back and the session plans again, unless it has failed too often.
-    fn start_over(
-        &mut self,
-        now: Timestamp,
-        error: SessionError,
-        view: &View<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        self.strikes += 1;
-        if self.strikes >= view.config.strikes_max || matches!(self.planning, Planning::Fixed(_)) {
-            self.release_all(out);
-            self.fail(error, out);
-            return;
-        }
-        self.plan_again(now, view, out);
-    }
-
-    fn plan_again(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        self.release_all(out);
-        self.requests.hold_back(now);
-        self.plan = None;
-        // Not at once: what made it fail is in the picture that it would plan with.
-        self.phase = Phase::Searching { since: now, retry: now + view.config.retry_every };
-    }
-
-    fn agree(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        let Some(placement) = self.bidder.placement() else {
-            return;
-        };
-        self.move_cuts(&placement, view);
-        let Some(plan) = self.plan.clone() else {
-            return;
-        };
-        let agreement = self.agreement(now, &placement, &plan, view);
-        self.latency = agreement.pieces.iter().map(|piece| piece.seconds).sum();
-        self.renewed = now;
-        self.phase = Phase::Slicing;
-        out.push(Output::Event(Event::Agreed { session: self.id.number, agreement }));
-        out.push(Output::SessionChanged { session: self.id.number });
-        out.push(Output::Slice { session: self.id.number, plan });
     }
 
     fn renew(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
@@ -419,22 +331,28 @@ impl Session {
     }
 
     fn drop_silent(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let silent = self.bidder.silent(view.config.bid_sends_max);
+        if self.heard.is_empty() && silent.is_empty() {
+            return;
+        }
         let leases = self.bidder.leases();
         self.heard.retain(|node, _| leases.contains_key(node));
         let quiet = self.heard.iter().filter(|(_, at)| now.since(**at) >= view.config.silence_max);
         let mut lost: BTreeSet<NodeId> = quiet.map(|(node, _)| *node).collect();
-        lost.extend(self.bidder.silent(view.config.bid_sends_max));
+        lost.extend(silent);
         for node in lost {
             self.heard.remove(&node);
+            // Its adverts may still say that it is there.
+            self.bidder.exclude(node, now + view.config.exclusion);
             self.on_provider_lost(now, node, view, out);
         }
     }
 
     fn pump(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.phase != Phase::Streaming {
+        if self.phase != Phase::Streaming || self.is_switching() {
             return;
         }
-        let Some(first) = self.bidder.placement().and_then(|nodes| nodes.first().copied()) else {
+        let Some(first) = self.installed.first().copied() else {
             return;
         };
         let pieces = self.plan.as_ref().map_or(1, |plan| plan.pieces().len());
@@ -451,6 +369,9 @@ impl Session {
             self.send(to, Message::Release { session: self.id.number, leases }, out);
         }
         self.bidder = self.bidder.emptied();
+        self.forecast = None;
+        self.migration = None;
+        self.installed.clear();
         self.heard.clear();
     }
 

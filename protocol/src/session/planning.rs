@@ -12,13 +12,12 @@ use crate::{
 impl Session {
     pub(super) fn make_plan(&self, view: &View<'_>) -> Option<Plan> {
         let workers: Vec<Worker> = view
-            .offers
-            .iter()
+            .offers()
             .filter(|offer| offer.ask.level.is_some() && !self.excluded.contains(&offer.node))
             .map(|offer| Worker {
                 node: offer.node,
                 provider: offer.provider,
-                sharers: offer.holders.saturating_add(1),
+                sharers: offer.ask.holders.saturating_add(1),
             })
             .collect();
         if workers.is_empty() {
@@ -70,8 +69,8 @@ impl Session {
     }
 
     pub(super) fn worker(&self, node: &NodeId, view: &View<'_>) -> Option<Worker> {
-        let offer = view.offers.iter().find(|offer| offer.node == *node)?;
-        let sharers = self.holders.get(node).copied().unwrap_or(1).max(1);
+        let offer = view.offer(node)?;
+        let sharers = offer.ask.holders.max(1);
         Some(Worker { node: *node, provider: offer.provider, sharers })
     }
 

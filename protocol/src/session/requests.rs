@@ -53,6 +53,11 @@ impl Requests {
         self.progress = now;
     }
 
+    /// Whether none is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Since when requests are in flight without an output.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
         (!self.in_flight.is_empty()).then_some(self.progress)

@@ -8,7 +8,7 @@ use quickcheck::{Arbitrary, Gen};
 use super::{Instance, node_id, optimum};
 use crate::{
     id::{NodeId, PieceId, SessionId},
-    market::{Bidder, Book, BookConfig, Candidate, SeatState, Terms, Verdict},
+    market::{Awarded, Bid, Bidder, Book, BookConfig, Candidate, SeatState, Terms, Verdict},
     nats::Nats,
     time::Timestamp,
     wire::{Ask, Message},
@@ -119,6 +119,8 @@ enum Parcel {
 }
 
 const NOW: Timestamp = Timestamp(1);
+/// The price of an empty book, which is what everyone takes a provider for at first.
+const UNHEARD: Ask = Ask { version: 0, level: Some(Nats::ZERO), holders: 0 };
 
 impl Arena {
     fn new(instance: &Instance, terms: Terms, mischief: Mischief) -> Self {
@@ -138,7 +140,8 @@ impl Arena {
                 Bidder::new(session(number), terms, instance.providers(), 0, seats.collect());
             // A provider without a place says so in its adverts, which everyone has heard.
             let closed = instance.capacity.iter().enumerate().filter(|(_, slots)| **slots == 0);
-            let asks = closed.map(|(j, _)| (node_id(j), Ask { version: 0, level: None })).collect();
+            let ask = Ask { version: 0, level: None, holders: 0 };
+            let asks = closed.map(|(j, _)| (node_id(j), ask)).collect();
             Requester { bidder, asks }
         });
         Self {
@@ -153,8 +156,9 @@ impl Arena {
     fn bid(&mut self) {
         for (number, requester) in self.requesters.iter_mut().enumerate() {
             let asks = &requester.asks;
-            let price = |node: &NodeId| asks.get(node).map_or(Some(Nats::ZERO), |ask| ask.level);
-            for (to, message) in requester.bidder.poll(NOW, Duration::from_secs(60), &price) {
+            let quote = |node: &NodeId| Some(asks.get(node).copied().unwrap_or(UNHEARD));
+            let patience = Duration::from_secs(60);
+            for (to, message) in requester.bidder.poll(NOW, patience, &quote, &|_| None) {
                 let provider = provider_of(&to);
                 self.bag.push(Parcel::ToProvider { provider, requester: number, message });
             }
@@ -185,11 +189,17 @@ impl Arena {
     fn pass_to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
         let id = session(requester);
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes } => {
-                let piece = PieceId { session: id, index: *index };
+            Message::Bid { session, index, attempt, level, weight_bytes, keeps } => {
+                let bid = Bid {
+                    piece: PieceId { session: id, index: *index },
+                    attempt: *attempt,
+                    level: *level,
+                    weight_bytes: *weight_bytes,
+                    keeps: *keeps,
+                };
                 let book = &mut self.providers[provider];
-                let verdict = book.bid(NOW, piece, *attempt, *level, *weight_bytes);
-                let (ask, holders) = (book.ask(), book.holders());
+                let verdict = book.bid(NOW, &bid);
+                let ask = book.ask();
                 let (session, index, attempt) = (*session, *index, *attempt);
                 let answer = match verdict {
                     Verdict::Stale => return,
@@ -198,7 +208,7 @@ impl Arena {
                     }
                     Verdict::Accepted { evicted } => {
                         self.tell_evicted(provider, ask, &evicted);
-                        Message::Award { session, index, attempt, ask, lease_ms: 1000, holders }
+                        Message::Award { session, index, attempt, ask, lease_ms: 1000 }
                     }
                 };
                 self.bag.push(Parcel::ToRequester { provider, requester, message: answer });
@@ -237,7 +247,8 @@ impl Arena {
         }
         match message {
             Message::Award { session, index, attempt, .. } => {
-                if let Some(lease) = requester.bidder.on_award(from, *index, *attempt) {
+                let awarded = requester.bidder.on_award(from, *index, *attempt);
+                if let Awarded::Unwanted(lease) = awarded {
                     let message = Message::Release { session: *session, leases: vec![lease] };
                     self.bag.push(Parcel::ToProvider { provider, requester: number, message });
                 }
@@ -255,8 +266,8 @@ impl Arena {
     fn outcome(&self, messages: u64, quiescent: bool) -> Outcome {
         let states = self.requesters.iter().flat_map(|requester| requester.bidder.states());
         let assignment = states.map(|state| match state {
-            SeatState::Held { provider } => Some(provider_of(&provider)),
-            SeatState::Open | SeatState::Bidding { .. } | SeatState::Infeasible => None,
+            SeatState::Held { provider, .. } => Some(provider_of(&provider)),
+            SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
         });
         let tallies = self.requesters.iter().map(|requester| requester.bidder.tally());
         Outcome {

@@ -8,7 +8,8 @@ use crate::{
     nats::Nats,
     plan::LayerRange,
     wire::{
-        Advert, Ask, FailureReason, Hop, Lease, Message, NodeAdvert, RefusalReason, SessionAdvert,
+        Advert, Ask, FailureReason, Hop, Lease, Message, NodeAdvert, PriceAdvert, RefusalReason,
+        SessionAdvert, Stage,
     },
 };
 
@@ -30,15 +31,17 @@ impl Arbitrary for AnyMessage {
 fn advert(g: &mut Gen) -> Advert {
     let sequence = u64::arbitrary(g);
     let ttl_ms = u32::arbitrary(g);
-    match u8::arbitrary(g) % 3 {
+    match u8::arbitrary(g) % 4 {
         0 => Advert::Leaving { sequence },
         1 => Advert::Session(SessionAdvert {
             sequence,
             ttl_ms,
             session: u64::arbitrary(g),
             model: ModelId(bytes_32(g)),
+            stage: if bool::arbitrary(g) { Stage::Seeking } else { Stage::Settled },
             pieces: few(g, 8, piece),
         }),
+        2 => Advert::Price(PriceAdvert { ask: ask(g), memory_free: u64::arbitrary(g) }),
         _ => Advert::Node(NodeAdvert {
             sequence,
             ttl_ms,
@@ -46,7 +49,6 @@ fn advert(g: &mut Gen) -> Advert {
             bandwidth: u64::arbitrary(g).max(1),
             memory_free: u64::arbitrary(g),
             slots: u16::arbitrary(g),
-            holders: u16::arbitrary(g),
             ask: ask(g),
             models: few(g, 4, |g| ModelId(bytes_32(g))),
             addresses: few(g, 4, |g| few(g, 40, u8::arbitrary)),
@@ -58,7 +60,6 @@ fn market(g: &mut Gen) -> Message {
     let (session, index) = (u64::arbitrary(g), u16::arbitrary(g));
     let (attempt, epoch) = (u32::arbitrary(g), u32::arbitrary(g));
     let leases = few(g, 6, |g| Lease { index: u16::arbitrary(g), attempt: u32::arbitrary(g) });
-    let holders = u16::arbitrary(g);
     match u8::arbitrary(g) % 10 {
         0 => Message::Bid {
             session,
@@ -66,15 +67,16 @@ fn market(g: &mut Gen) -> Message {
             attempt,
             level: level(g),
             weight_bytes: u64::arbitrary(g),
+            keeps: Option::arbitrary(g),
         },
-        1 => Message::Award { session, index, attempt, ask: ask(g), lease_ms: epoch, holders },
+        1 => Message::Award { session, index, attempt, ask: ask(g), lease_ms: epoch },
         2 => Message::Refusal { session, index, attempt, ask: ask(g), reason: refusal(g) },
         3 => Message::Eviction { session, index, attempt, ask: ask(g) },
         4 => Message::Renew { session, leases },
-        5 => Message::Renewed { session, lost: leases, holders },
+        5 => Message::Renewed { session, lost: leases, ask: ask(g) },
         6 => Message::Release { session, leases },
         7 => install(g, session, index, attempt, epoch),
-        8 => Message::Ready { session, index, epoch, holders },
+        8 => Message::Ready { session, index, epoch, ask: ask(g) },
         _ => Message::Failed { session, index, attempt, epoch, reason: failure(g) },
     }
 }
@@ -110,7 +112,7 @@ fn piece(g: &mut Gen) -> PieceProfile {
 
 fn ask(g: &mut Gen) -> Ask {
     let level = if bool::arbitrary(g) { Some(level(g)) } else { None };
-    Ask { version: u64::arbitrary(g), level }
+    Ask { version: u64::arbitrary(g), level, holders: u16::arbitrary(g) }
 }
 
 fn level(g: &mut Gen) -> Nats {

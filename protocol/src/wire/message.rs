@@ -25,8 +25,11 @@ pub trait Wire: Encode + Decode<()> {
 pub struct Ask {
     /// Rises at every change, and across restarts (it starts at the clock's time).
     pub version: u64,
-    /// A bid must be at least this plus eps; nothing where no bid can succeed.
+    /// What a bid must offer for an open slot, and beat by eps to turn another piece out; nothing
+    /// where no bid can succeed.
     pub level: Option<Nats>,
+    /// Pieces there now (`n_j`).
+    pub holders: u16,
 }
 
 /// Gossiped; treated as lossy.
@@ -34,6 +37,8 @@ pub struct Ask {
 pub enum Advert {
     /// What a node offers.
     Node(NodeAdvert),
+    /// A node's new price, between two adverts of all that it offers.
+    Price(PriceAdvert),
     /// What a session wants.
     Session(SessionAdvert),
     /// The sender leaves: forget it at once.
@@ -58,14 +63,30 @@ pub struct NodeAdvert {
     pub memory_free: u64,
     /// The most pieces that it takes at once (`Q_j`); 0 for a node that only asks.
     pub slots: u16,
-    /// Pieces that it holds now (`n_j`).
-    pub holders: u16,
     /// Its price.
     pub ask: Ask,
     /// Models of which it holds weights, to fetch from.
     pub models: Vec<ModelId>,
     /// Where it can be dialled: multiaddresses, opaque to this crate.
     pub addresses: Vec<Vec<u8>>,
+}
+
+/// What changes most often of what a node offers: a tenth of a whole advert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PriceAdvert {
+    /// Its price.
+    pub ask: Ask,
+    /// Bytes of weights that it can still take.
+    pub memory_free: u64,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Stage {
+    /// Its pieces want places: others reckon with their bids.
+    Seeking,
+    /// They have places.
+    Settled,
 }
 
 /// What a session wants. Its pieces' costs let every other requester forecast.
@@ -79,6 +100,8 @@ pub struct SessionAdvert {
     pub session: u64,
     /// Which model.
     pub model: ModelId,
+    /// How far it has come.
+    pub stage: Stage,
     /// Its pieces in order.
     pub pieces: Vec<PieceProfile>,
 }
@@ -99,6 +122,9 @@ pub enum Message {
         level: Nats,
         /// Bytes of weights that it needs.
         weight_bytes: u64,
+        /// The bid by which the piece has a place with this provider already, and keeps it if this
+        /// one is refused.
+        keeps: Option<u32>,
     },
     /// Provider: the piece is yours to place here, until the lease ends.
     Award {
@@ -112,8 +138,6 @@ pub enum Message {
         ask: Ask,
         /// How long the award holds without a renewal.
         lease_ms: u32,
-        /// Pieces at this provider now, this one included.
-        holders: u16,
     },
     /// Provider: not at this level.
     Refusal {
@@ -152,8 +176,8 @@ pub enum Message {
         session: u64,
         /// Those of the renewal that are not held here, and never will be again.
         lost: Vec<Lease>,
-        /// Pieces at this provider now.
-        holders: u16,
+        /// The price now.
+        ask: Ask,
     },
     /// Requester: I no longer want these.
     Release {
@@ -193,8 +217,8 @@ pub enum Message {
         index: u16,
         /// Of the install.
         epoch: u32,
-        /// Pieces at this provider now.
-        holders: u16,
+        /// The price now.
+        ask: Ask,
     },
     /// Provider: can't load it, or lost it.
     Failed {
@@ -259,6 +283,7 @@ impl Wire for Advert {
     fn validate(&self) -> Result<(), &'static str> {
         match self {
             Advert::Node(node) => node.validate(),
+            Advert::Price(price) => price.ask.validate(),
             Advert::Session(session) if session.pieces.len() > PIECES_MAX => {
                 Err("a session with too many pieces")
             }
@@ -300,20 +325,21 @@ impl Wire for Message {
             Message::Bid { level, .. } => validate_level(*level),
             Message::Award { ask, .. }
             | Message::Refusal { ask, .. }
-            | Message::Eviction { ask, .. } => ask.validate(),
-            Message::Renew { leases, .. }
-            | Message::Renewed { lost: leases, .. }
-            | Message::Release { leases, .. } => {
-                if leases.len() > PIECES_MAX {
-                    Err("too many leases")
-                } else {
-                    Ok(())
-                }
+            | Message::Eviction { ask, .. }
+            | Message::Ready { ask, .. } => ask.validate(),
+            Message::Renew { leases, .. } | Message::Release { leases, .. } => {
+                validate_leases(leases)
             }
+            Message::Renewed { lost, ask, .. } => validate_leases(lost).and(ask.validate()),
             Message::Install { layers, .. } if layers.is_empty() => Err("a piece of no layers"),
-            Message::Install { .. } | Message::Ready { .. } | Message::Failed { .. } => Ok(()),
+            Message::Install { .. } | Message::Failed { .. } => Ok(()),
         }
     }
+}
+
+fn validate_leases(leases: &[Lease]) -> Result<(), &'static str> {
+    // A piece that moves is held twice for a while.
+    if leases.len() > 2 * PIECES_MAX { Err("too many leases") } else { Ok(()) }
 }
 
 fn validate_level(level: Nats) -> Result<(), &'static str> {

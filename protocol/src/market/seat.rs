@@ -1,0 +1,357 @@
+//! One piece's place in the auction: what it bids, where it is, and whether it would rather be
+//! elsewhere.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    id::{NodeId, PieceId, tie_break},
+    market::{Opening, Terms},
+    nats::{Nats, slot_cost},
+    time::Timestamp,
+    wire::Ask,
+};
+
+/// A provider as a piece sees it: `ln r_ij`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub provider: NodeId,
+    /// The log of the piece's stand-alone rate there.
+    pub log_rate: Nats,
+}
+
+/// How far a piece has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeatState {
+    /// It has no place and must bid.
+    Open,
+    /// Its bid is on its way.
+    Bidding(Offered),
+    /// It has a place.
+    Held {
+        /// Where.
+        provider: NodeId,
+        /// By which bid.
+        attempt: u32,
+        /// At which level.
+        level: Nats,
+    },
+    /// No place is left for it: its level would pass the cap.
+    Infeasible,
+}
+
+/// A bid that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// To whom.
+    pub provider: NodeId,
+    /// Rises with every bid of the piece.
+    pub attempt: u32,
+    /// At which level.
+    pub level: Nats,
+    /// When it was last sent.
+    pub sent: Timestamp,
+    /// How often it was sent.
+    pub sends: u32,
+}
+
+/// A second place beside the one that is held: make before break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Aside {
+    pub(super) bid: Offered,
+    pub(super) won: Won,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Won {
+    NotYet,
+    Yes,
+}
+
+/// One piece of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    /// Feasible providers, within the terms' spread of the best.
+    candidates: Vec<Candidate>,
+    /// Those that refused it for another reason than its level, and until when that counts.
+    excluded: BTreeMap<NodeId, Timestamp>,
+    pub(super) weight_bytes: u64,
+    pub(super) attempt: u32,
+    pub(super) bids: u32,
+    pub(super) state: SeatState,
+    pub(super) aside: Option<Aside>,
+    /// Moves of its own accord, and when the last was.
+    moves: u32,
+    moved: Timestamp,
+}
+
+impl Seat {
+    pub(super) fn new(
+        terms: Terms,
+        attempt: u32,
+        weight_bytes: u64,
+        candidates: Vec<Candidate>,
+    ) -> Self {
+        Self {
+            candidates: within_spread(terms, candidates, None),
+            excluded: BTreeMap::new(),
+            weight_bytes,
+            attempt,
+            bids: 0,
+            state: SeatState::Open,
+            aside: None,
+            moves: 0,
+            moved: Timestamp(0),
+        }
+    }
+
+    /// The provider where it has its place.
+    pub(super) fn provider(&self) -> Option<NodeId> {
+        match self.state {
+            SeatState::Held { provider, .. } => Some(provider),
+            SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
+        }
+    }
+
+    /// The second place, if it is its own already.
+    pub(super) fn second(&self) -> Option<Offered> {
+        self.aside.filter(|aside| aside.won == Won::Yes).map(|aside| aside.bid)
+    }
+
+    /// It has lost its place: it goes to its second one, waits for that, or bids.
+    pub(super) fn reopen(&mut self) {
+        self.state = match self.aside.take() {
+            Some(Aside { bid, won: Won::Yes }) => {
+                let Offered { provider, attempt, level, .. } = bid;
+                SeatState::Held { provider, attempt, level }
+            }
+            Some(Aside { bid, won: Won::NotYet }) => SeatState::Bidding(bid),
+            None => SeatState::Open,
+        };
+    }
+
+    /// Who may take it has changed, or at which rate.
+    pub(super) fn set_candidates(&mut self, terms: Terms, candidates: Vec<Candidate>) {
+        self.candidates = within_spread(terms, candidates, self.provider());
+    }
+
+    pub(super) fn exclude(&mut self, provider: NodeId, until: Timestamp) {
+        self.excluded.insert(provider, until);
+    }
+
+    pub(super) fn forget(&mut self, gone: NodeId) {
+        self.candidates.retain(|candidate| candidate.provider != gone);
+        if self.aside.is_some_and(|aside| aside.bid.provider == gone) {
+            self.aside = None;
+        }
+    }
+
+    /// A bid for a piece without a place: what `opening` says, or the best at the prices known.
+    /// Nothing if it has no place to go.
+    pub(super) fn open_bid(
+        &mut self,
+        now: Timestamp,
+        rules: Rules,
+        piece: &PieceId,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        opening: Option<Opening>,
+    ) -> Option<Offered> {
+        self.excluded.retain(|_, until| *until > now);
+        let chosen = self
+            .forecast(rules, quote, opening)
+            .or_else(|| self.choose(rules, piece, quote, &Prices::AsAsked));
+        let Some((provider, level)) = chosen else {
+            self.state = SeatState::Infeasible;
+            return None;
+        };
+        let bid = self.next_bid(now, provider, level);
+        self.state = SeatState::Bidding(bid);
+        Some(bid)
+    }
+
+    /// Holds the piece's place against the prices of today. If it would gain more than eps and
+    /// `cost` elsewhere, it bids there; if it only pays more than its place is worth, it bids a
+    /// lower level where it is. It keeps its place until the new one is its own.
+    pub(super) fn review(
+        &mut self,
+        now: Timestamp,
+        rules: Rules,
+        piece: &PieceId,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        cost: Nats,
+    ) -> Option<Offered> {
+        let SeatState::Held { provider, level, .. } = self.state else { return None };
+        if self.aside.is_some() {
+            return None;
+        }
+        self.excluded.retain(|_, until| *until > now);
+        let ask = quote(&provider)?;
+        let rate = self.rate(&provider)?;
+        let elsewhere = self.best_elsewhere(&provider, quote)?;
+        let price = ask.level.unwrap_or(level).min(level);
+        if elsewhere <= rate - price + rules.terms.eps {
+            return None;
+        }
+        // If it left, its slot alone would be free: that is what it could stay for.
+        let alone = slot_cost(u32::from(ask.holders));
+        let to = if elsewhere > rate - alone + self.tolerance(now, rules, cost) {
+            let (to, level) =
+                self.choose(rules, piece, quote, &Prices::Leaving(provider, alone))?;
+            self.moves = if now.since(self.moved) > MOVES_FORGOTTEN { 1 } else { self.moves + 1 };
+            self.moved = now;
+            (to, level)
+        } else {
+            let lower = (rate - elsewhere + rules.terms.eps).max(alone);
+            if lower >= level {
+                return None;
+            }
+            (provider, lower)
+        };
+        let bid = self.next_bid(now, to.0, to.1);
+        self.aside = Some(Aside { bid, won: Won::NotYet });
+        Some(bid)
+    }
+
+    /// eps, what a move costs, and more for a piece that keeps moving: it is sure to come to rest.
+    fn tolerance(&self, now: Timestamp, rules: Rules, cost: Nats) -> Nats {
+        let recent = now.since(self.moved) <= MOVES_FORGOTTEN;
+        let restless = if recent { self.moves.saturating_sub(MOVES_FREE).min(32) } else { 0 };
+        rules.terms.eps.times(1 << restless) + cost
+    }
+
+    fn best_elsewhere(
+        &self,
+        provider: &NodeId,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+    ) -> Option<Nats> {
+        let others = self.open_candidates().filter(|other| other.provider != *provider);
+        others.filter_map(|other| Some(other.log_rate - quote(&other.provider)?.level?)).max()
+    }
+
+    fn rate(&self, provider: &NodeId) -> Option<Nats> {
+        let here = self.candidates.iter().find(|candidate| candidate.provider == *provider);
+        here.map(|candidate| candidate.log_rate)
+    }
+
+    fn open_candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|c| !self.excluded.contains_key(&c.provider))
+    }
+
+    fn next_bid(&mut self, now: Timestamp, provider: NodeId, level: Nats) -> Offered {
+        self.attempt += 1;
+        self.bids += 1;
+        Offered { provider, attempt: self.attempt, level, sent: now, sends: 1 }
+    }
+
+    /// What a forecast says, if it is possible at all. The provider's word stands above it.
+    fn forecast(
+        &self,
+        rules: Rules,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        opening: Option<Opening>,
+    ) -> Option<(NodeId, Nats)> {
+        let Opening { provider, level } = opening?;
+        let known = self.open_candidates().any(|candidate| candidate.provider == provider);
+        let ask = quote(&provider)?;
+        let least = ask.level? + if ask.holders == 0 { Nats::ZERO } else { rules.terms.eps };
+        let level = level.max(least);
+        (known && level <= rules.cap).then_some((provider, level))
+    }
+
+    /// The best provider at the last-known prices, and what to bid there: all that it is better
+    /// than the best *other* provider, plus eps. Bertsekas' bid, but the second best is never the
+    /// next slot of the same provider: alike slots would start a price war among themselves.
+    fn choose(
+        &self,
+        rules: Rules,
+        piece: &PieceId,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        prices: &Prices,
+    ) -> Option<(NodeId, Nats)> {
+        let mut best: Option<(Nats, &Candidate)> = None;
+        let mut second: Option<Nats> = None;
+        for candidate in self.open_candidates() {
+            let Some(price) = prices.of(&candidate.provider, quote) else { continue };
+            let value = candidate.log_rate - price;
+            let tie = |other: &Candidate| tie_break(piece, &other.provider);
+            let wins = best.is_none_or(|(most, other)| {
+                value > most || (value == most && tie(candidate) > tie(other))
+            });
+            if wins {
+                second = best.map(|(value, _)| value);
+                best = Some((value, candidate));
+            } else {
+                second = second.max(Some(value));
+            }
+        }
+        let (value, best) = best?;
+        let ask = best.log_rate - value;
+        if ask + rules.terms.eps > rules.cap {
+            return None;
+        }
+        let level = second.map_or(rules.cap, |second| best.log_rate - second + rules.terms.eps);
+        Some((best.provider, level.min(rules.cap)))
+    }
+}
+
+/// What holds for all pieces of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) terms: Terms,
+    pub(super) cap: Nats,
+}
+
+impl Offered {
+    /// Whether it has gone unanswered for so long that it is sent again, which it then counts.
+    pub(super) fn is_due(&mut self, now: Timestamp, patience: Duration) -> bool {
+        if self.sent + patience > now {
+            return false;
+        }
+        (self.sent, self.sends) = (now, self.sends + 1);
+        true
+    }
+}
+
+/// At which prices a piece chooses.
+enum Prices {
+    /// As the providers ask.
+    AsAsked,
+    /// As they ask, but with its own place's price as it would be if it left.
+    Leaving(NodeId, Nats),
+}
+
+impl Prices {
+    fn of(&self, provider: &NodeId, quote: &dyn Fn(&NodeId) -> Option<Ask>) -> Option<Nats> {
+        match self {
+            Prices::Leaving(own, price) if own == provider => Some(*price),
+            Prices::Leaving(..) | Prices::AsAsked => quote(provider)?.level,
+        }
+    }
+}
+
+fn within_spread(
+    terms: Terms,
+    mut candidates: Vec<Candidate>,
+    kept: Option<NodeId>,
+) -> Vec<Candidate> {
+    let best = candidates.iter().map(|candidate| candidate.log_rate).max();
+    if let Some(best) = best {
+        let near = |rate: Nats| best - rate <= terms.spread;
+        candidates.retain(|c| near(c.log_rate) || kept == Some(c.provider));
+    }
+    candidates
+}
+
+/// The providers of a set of seats' unanswered bids that were sent too often.
+pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32) -> Vec<NodeId> {
+    let silent = bids.filter(|bid| bid.sends > sends_max).map(|bid| bid.provider);
+    silent.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// So often a piece may move for any gain above eps, until it has rested for
+/// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
+const MOVES_FREE: u32 = 4;
+const MOVES_FORGOTTEN: Duration = Duration::from_secs(60);

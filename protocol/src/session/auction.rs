@@ -1,0 +1,261 @@
+//! From a plan to an agreement: gather, bid, settle.
+
+use super::{Bidding, Phase, Planning, Session, SessionError, View, moves::Moving};
+use crate::{
+    cost,
+    id::{NodeId, PieceId, SessionId},
+    market::{Bidder, Candidate, Forecast, Opening, SeatState, Stall},
+    model::PieceProfile,
+    node::{Event, Output},
+    plan::{LayerRange, Plan},
+    time::Timestamp,
+    wire::{Message, Stage},
+};
+
+impl Session {
+    pub(super) fn search(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Phase::Searching { since, retry } = self.phase else {
+            return;
+        };
+        if now < retry {
+            return;
+        }
+        if let Some(plan) = self.make_plan(view) {
+            self.begin_auction(now, plan, view, out);
+        } else if now >= since + view.config.search_max {
+            self.fail(SessionError::NoProvider, out);
+        } else {
+            self.phase = Phase::Searching { since, retry: now + view.config.retry_every };
+        }
+    }
+
+    fn begin_auction(
+        &mut self,
+        now: Timestamp,
+        plan: Plan,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let pieces = plan.pieces().iter().map(|layers| {
+            let piece = self.profile.piece(*layers);
+            (piece.weight_bytes, self.candidates(&piece, None, view))
+        });
+        let attempt = self.bidder.attempt();
+        let providers = view.offers().count();
+        self.bidder = Bidder::new(self.id, view.terms, providers, attempt, pieces.collect());
+        self.plan = Some(plan);
+        self.auction_began = now;
+        self.reviews = 0;
+        self.messages = 0;
+        out.push(Output::SessionChanged { session: self.id.number });
+        match view.config.bidding {
+            // With nobody else here, there is nobody to wait for.
+            Bidding::Forecast if !view.flock.is_empty() => {
+                self.phase = Phase::Gathering { until: now + view.config.gather };
+            }
+            Bidding::Forecast | Bidding::Plain => {
+                self.phase = Phase::Bidding;
+                self.advance(now, view, out);
+            }
+        }
+    }
+
+    /// Those who may take a piece, at which rates. Where it is already, it fits.
+    pub(super) fn candidates(
+        &self,
+        piece: &PieceProfile,
+        held: Option<NodeId>,
+        view: &View<'_>,
+    ) -> Vec<Candidate> {
+        let offers = view.offers().filter(|offer| !self.excluded.contains(&offer.node));
+        let candidate = |mut offer: super::Offer| {
+            if held == Some(offer.node) {
+                offer.provider.memory_free = u64::MAX;
+            }
+            let log_rate = cost::log_rate(piece, &offer.provider)?;
+            Some(Candidate { provider: offer.node, log_rate })
+        };
+        offers.filter_map(candidate).collect()
+    }
+
+    /// All adverts that could come have come: forecast, and bid.
+    pub(super) fn open_bidding(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        self.forecast = Some(self.make_forecast(view));
+        self.phase = Phase::Bidding;
+        self.advance(now, view, out);
+    }
+
+    /// The pieces of all sessions that seek places, and all providers.
+    fn make_forecast(&self, view: &View<'_>) -> Forecast {
+        let mut forecast = Forecast::new(view.terms, self.id.requester);
+        for offer in view.offers().filter(|offer| !self.excluded.contains(&offer.node)) {
+            forecast.set_provider(
+                offer.node,
+                &Stall { provider: offer.provider, slots: offer.slots, ask: offer.ask },
+            );
+        }
+        let own = self.pieces().map(|pieces| (self.id, pieces));
+        let seeking = view.flock.sessions().filter(|(_, advert)| advert.stage == Stage::Seeking);
+        let others = seeking.map(|(id, advert)| (*id, advert.pieces.clone()));
+        // In the order of their ids, as everyone else does it.
+        let mut sessions: Vec<(SessionId, Vec<PieceProfile>)> = others.chain(own).collect();
+        sessions.sort_by_key(|(id, _)| *id);
+        for (id, pieces) in sessions {
+            forecast.set_session(id, &pieces);
+        }
+        forecast
+    }
+
+    /// Moves on as far as it can without waiting.
+    pub(super) fn advance(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::Searching { .. } | Phase::Gathering { .. } | Phase::Ended => return,
+            _ => {}
+        }
+        if !self.bidder.is_placed() {
+            self.bid(now, view, out);
+            return;
+        }
+        match self.phase {
+            Phase::Bidding => {
+                self.phase = Phase::Settling { until: now + view.config.settle };
+            }
+            Phase::Settling { until } if now >= until => self.settle(now, view, out),
+            Phase::Installing { .. } | Phase::Streaming => self.follow_places(now, view, out),
+            Phase::Settling { .. }
+            | Phase::Searching { .. }
+            | Phase::Gathering { .. }
+            | Phase::Slicing
+            | Phase::Ended => {}
+        }
+    }
+
+    fn bid(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        if self.phase != Phase::Bidding {
+            if !matches!(self.phase, Phase::Settling { .. }) {
+                self.auction_began = now;
+                self.reviews = 0;
+            }
+            self.was_running |= self.phase == Phase::Streaming;
+            self.migration = None;
+            self.phase = Phase::Bidding;
+            self.requests.hold_back(now);
+        }
+        self.send_bids(now, view, out);
+        if self.bidder.is_infeasible() {
+            self.start_over(now, SessionError::NoPlace, view, out);
+        }
+    }
+
+    /// First bids, further bids, and copies of those that went unanswered.
+    pub(super) fn send_bids(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let openings = self.openings(view);
+        let quote = |node: &NodeId| view.ask(node);
+        let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
+        let patience = view.config.bid_patience;
+        for (to, message) in self.bidder.poll(now, patience, &quote, &opening) {
+            self.send(to, message, out);
+        }
+    }
+
+    /// What the forecast says of each piece without a place. A loser has learned something since:
+    /// the prices that were heard, and which of its own pieces have places.
+    fn openings(&mut self, view: &View<'_>) -> Vec<Option<Opening>> {
+        let open = self.bidder.states().any(|state| state == SeatState::Open);
+        if !open || self.bidder.tally().rounds >= view.config.forecasts_max {
+            return Vec::new();
+        }
+        let Some(forecast) = self.forecast.as_mut() else { return Vec::new() };
+        for offer in view.offers() {
+            forecast.hear_ask(&offer.node, &offer.ask);
+        }
+        let session = self.id;
+        let states: Vec<(PieceId, SeatState)> = (0..)
+            .zip(self.bidder.states())
+            .map(|(index, state)| (PieceId { session, index }, state))
+            .collect();
+        for (piece, state) in &states {
+            match state {
+                SeatState::Held { provider, level, .. } => forecast.pin(piece, provider, *level),
+                SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => {
+                    forecast.unpin(piece);
+                }
+            }
+        }
+        forecast.settle();
+        states.iter().map(|(piece, _)| forecast.opening(piece)).collect()
+    }
+
+    /// Everything is given back and the session plans again, unless it has failed too often.
+    pub(super) fn start_over(
+        &mut self,
+        now: Timestamp,
+        error: SessionError,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        self.strikes += 1;
+        if self.strikes >= view.config.strikes_max || matches!(self.planning, Planning::Fixed(_)) {
+            self.release_all(out);
+            self.fail(error, out);
+            return;
+        }
+        self.plan_again(now, view, out);
+    }
+
+    pub(super) fn plan_again(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        self.release_all(out);
+        self.requests.hold_back(now);
+        self.plan = None;
+        // Not at once: what made it fail is in the picture that it would plan with.
+        self.phase = Phase::Searching { since: now, retry: now + view.config.retry_every };
+    }
+
+    /// Nobody has turned a piece out for a while. If a forecast was wrong, or a price has fallen,
+    /// a piece may still be better off elsewhere; nothing is loaded yet, so that moving is free.
+    fn settle(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let until = now + view.config.settle;
+        if self.bidder.is_reviewing() {
+            self.send_bids(now, view, out);
+            self.phase = Phase::Settling { until };
+            return;
+        }
+        for (to, lease) in self.take_seconds() {
+            let leases = vec![lease];
+            self.send(to, Message::Release { session: self.id.number, leases }, out);
+        }
+        if self.reviews < REVIEWS_MAX && self.review(now, view, Moving::Free, out) {
+            self.reviews += 1;
+            self.phase = Phase::Settling { until };
+            return;
+        }
+        self.agree(now, view, out);
+    }
+
+    fn agree(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Some(placement) = self.bidder.placement() else {
+            return;
+        };
+        self.forecast = None;
+        self.move_cuts(&placement, view);
+        let Some(plan) = self.plan.clone() else {
+            return;
+        };
+        let agreement = self.agreement(now, &placement, &plan, view);
+        self.latency = agreement.pieces.iter().map(|piece| piece.seconds).sum();
+        self.renewed = now;
+        self.reviewed = now;
+        self.phase = Phase::Slicing;
+        out.push(Output::Event(Event::Agreed { session: self.id.number, agreement }));
+        out.push(Output::SessionChanged { session: self.id.number });
+        out.push(Output::Slice { session: self.id.number, plan });
+    }
+
+    pub(super) fn piece(&self, index: u16) -> Option<PieceProfile> {
+        let layers: &LayerRange = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        Some(self.profile.piece(*layers))
+    }
+}
+
+/// So often the places are held against the prices before they are agreed on.
+const REVIEWS_MAX: u32 = 8;

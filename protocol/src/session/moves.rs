@@ -1,0 +1,268 @@
+//! Departures and churn (design: Xu et al. 2023 has none; this is ours): a place that becomes free,
+//! a newcomer, a provider that slows down. The pieces that gain more than a move costs move, and
+//! nothing else does.
+//!
+//! A move is make-before-break. The piece bids at its new provider while it keeps its old place;
+//! the new provider loads it while the old one computes; then requests wait until those on their
+//! way are answered, all hops are told of the new epoch, and the old place is given back.
+
+use std::collections::BTreeSet;
+
+use super::{Config, Phase, Session, View};
+use crate::{
+    id::NodeId,
+    nats::Nats,
+    node::{Event, Output},
+    time::Timestamp,
+    wire::{Lease, Message},
+};
+
+/// Pieces that load at their second places.
+#[derive(Clone, Debug)]
+pub(super) struct Migration {
+    since: Timestamp,
+    sent: Timestamp,
+    // Where every piece will be.
+    placement: Vec<NodeId>,
+    moving: BTreeSet<u16>,
+    ready: BTreeSet<u16>,
+}
+
+/// What a move costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moving {
+    /// Nothing: no piece has been loaded.
+    Free,
+    /// The time until its weights are there, spread over the time that it will stay.
+    Running,
+}
+
+impl Session {
+    /// Holds all places against the prices and rates of today. Says whether any piece bids.
+    pub(super) fn review(
+        &mut self,
+        now: Timestamp,
+        view: &View<'_>,
+        moving: Moving,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(placement) = self.bidder.placement() else { return false };
+        let candidates = (0..).zip(&placement).filter_map(|(index, held)| {
+            Some(self.candidates(&self.piece(index)?, Some(*held), view))
+        });
+        let candidates = candidates.collect();
+        self.bidder.set_candidates(view.offers().count(), candidates);
+        let costs: Vec<Nats> = (0..)
+            .take(placement.len())
+            .map(|index| self.cost_of_move(index, moving, view.config))
+            .collect();
+        let cost = |index: u16| costs.get(usize::from(index)).copied().unwrap_or_default();
+        if let Some(forecast) = self.forecast.as_mut() {
+            for offer in view.offers() {
+                forecast.hear_ask(&offer.node, &offer.ask);
+            }
+        }
+        // While bids are under way, the prices of today make every place look dear. What they will
+        // be is known well enough; the reviews of the running session see what they are.
+        let forecast = self.forecast.as_ref();
+        let expected = |node: &NodeId| forecast.and_then(|forecast| forecast.expected_ask(node));
+        let quote = |node: &NodeId| expected(node).or_else(|| view.ask(node));
+        let bids = self.bidder.review(now, &quote, &cost);
+        let any = !bids.is_empty();
+        for (to, message) in bids {
+            self.send(to, message, out);
+        }
+        any
+    }
+
+    /// `ln(1 + t/T)`: a piece that stands still for `t` of the next `T` seconds must be faster by
+    /// this for the rest of them.
+    fn cost_of_move(&self, index: u16, moving: Moving, config: &Config) -> Nats {
+        if moving == Moving::Free {
+            return Nats::ZERO;
+        }
+        let bytes = self.piece(index).map_or(0, |piece| piece.weight_bytes);
+        let seconds = config.move_base.as_secs_f64() + bytes as f64 / config.move_bandwidth as f64;
+        Nats::from_f64((seconds / config.move_amortised.as_secs_f64()).ln_1p())
+    }
+
+    /// The second places of all pieces become their only ones. Returns what to give back.
+    pub(super) fn take_seconds(&mut self) -> Vec<(NodeId, Lease)> {
+        let moving: Vec<u16> = self.bidder.seconds().map(|(index, _)| index).collect();
+        moving.into_iter().filter_map(|index| self.bidder.take_second(index)).collect()
+    }
+
+    /// A session that streams looks every now and then whether a piece should move, and carries
+    /// moves through.
+    pub(super) fn review_running(
+        &mut self,
+        now: Timestamp,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.phase != Phase::Streaming {
+            return;
+        }
+        if self.bidder.is_reviewing() {
+            self.send_bids(now, view, out);
+        }
+        if self.migration.is_some() {
+            self.carry_on_moving(now, view, out);
+        } else if now >= self.reviewed + view.config.review_every {
+            self.reviewed = now;
+            self.review(now, view, Moving::Running, out);
+        }
+    }
+
+    pub(super) fn streaming_deadline(&self, config: &Config) -> Timestamp {
+        let review = match &self.migration {
+            Some(migration) => migration.sent + config.install_every,
+            None => self.reviewed + config.review_every,
+        };
+        let stall = self.requests.waiting_since().map(|since| since + self.stall_after(config));
+        let repeat = self.bidder.deadline(config.bid_patience);
+        stall.into_iter().chain(repeat).fold(review, Ord::min)
+    }
+
+    /// The places of a running session have changed: a piece has been turned out and goes to its
+    /// second place, or a second place has been won and can be made ready.
+    pub(super) fn follow_places(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Some(placement) = self.bidder.placement() else { return };
+        if placement != self.installed {
+            self.was_running = true;
+            self.migration = None;
+            self.requests.hold_back(now);
+            self.phase = Phase::Settling { until: now + view.config.settle };
+            return;
+        }
+        if self.phase != Phase::Streaming || self.bidder.is_reviewing() {
+            return;
+        }
+        if self.migration.is_none() {
+            self.begin_migration(now, placement, out);
+        }
+        self.switch_if_ready(now, view, out);
+    }
+
+    /// Whether requests wait for a switch to new places.
+    pub(super) fn is_switching(&self) -> bool {
+        self.migration.as_ref().is_some_and(Migration::is_ready)
+    }
+
+    /// A second place is ready. Says whether this was about one.
+    pub(super) fn on_second_ready(&mut self, from: NodeId, index: u16, epoch: u32) -> bool {
+        let next = self.epoch + 1;
+        let Some(migration) = self.migration.as_mut().filter(|_| epoch == next) else {
+            return false;
+        };
+        let ours = migration.moving.contains(&index)
+            && migration.placement.get(usize::from(index)) == Some(&from);
+        if ours {
+            migration.ready.insert(index);
+        }
+        ours
+    }
+
+    /// A second place can't be made ready: the piece stays where it is.
+    pub(super) fn on_move_failed(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        lease: Lease,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.bidder.second_attempt(lease.index) == Some(lease.attempt) {
+            let until = now + view.config.exclusion;
+            self.bidder.on_excluded(from, lease.index, lease.attempt, until);
+            let leases = vec![lease];
+            self.send(from, Message::Release { session: self.id.number, leases }, out);
+            self.abandon_migration(out);
+        }
+    }
+
+    fn begin_migration(
+        &mut self,
+        now: Timestamp,
+        mut placement: Vec<NodeId>,
+        out: &mut Vec<Output>,
+    ) {
+        let seconds: Vec<(u16, NodeId)> = self.bidder.seconds().collect();
+        if seconds.is_empty() {
+            return;
+        }
+        for (index, node) in &seconds {
+            if let Some(place) = placement.get_mut(usize::from(*index)) {
+                *place = *node;
+            }
+        }
+        let moving = seconds.into_iter().map(|(index, _)| index).collect();
+        let ready = BTreeSet::new();
+        self.migration = Some(Migration { since: now, sent: now, placement, moving, ready });
+        self.send_second_installs(out);
+    }
+
+    fn carry_on_moving(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let Some(migration) = self.migration.as_mut() else { return };
+        if now >= migration.since + view.config.move_max {
+            self.abandon_migration(out);
+        } else if now >= migration.sent + view.config.install_every {
+            migration.sent = now;
+            self.send_second_installs(out);
+        }
+    }
+
+    fn send_second_installs(&mut self, out: &mut Vec<Output>) {
+        let Some(migration) = self.migration.clone() else { return };
+        for index in migration.moving.difference(&migration.ready) {
+            let attempt = self.bidder.second_attempt(*index).unwrap_or(0);
+            self.send_install(*index, attempt, self.epoch + 1, &migration.placement, out);
+        }
+    }
+
+    /// All second places are ready, and no request is under way: everyone changes to the new epoch.
+    pub(super) fn switch_if_ready(
+        &mut self,
+        now: Timestamp,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(migration) = self.migration.as_ref() else { return };
+        if !migration.is_ready() || !self.requests.is_idle() {
+            return;
+        }
+        let held = |index: &u16| self.bidder.second_attempt(*index).is_some();
+        if !migration.moving.iter().all(held) {
+            return self.abandon_migration(out);
+        }
+        let ready = migration.ready.clone();
+        self.migration = None;
+        let left = self.take_seconds();
+        self.epoch += 1;
+        let pieces = ready.len();
+        out.push(Output::Event(Event::Moved { session: self.id.number, pieces }));
+        for (to, lease) in left {
+            let leases = vec![lease];
+            self.send(to, Message::Release { session: self.id.number, leases }, out);
+        }
+        self.begin_install(now, ready, view, out);
+    }
+
+    /// Everything stays where it is.
+    pub(super) fn abandon_migration(&mut self, out: &mut Vec<Output>) {
+        self.migration = None;
+        let seconds: Vec<u16> = self.bidder.seconds().map(|(index, _)| index).collect();
+        for index in seconds {
+            if let Some((to, lease)) = self.bidder.drop_second(index) {
+                let leases = vec![lease];
+                self.send(to, Message::Release { session: self.id.number, leases }, out);
+            }
+        }
+    }
+}
+
+impl Migration {
+    fn is_ready(&self) -> bool {
+        self.ready.len() == self.moving.len()
+    }
+}
