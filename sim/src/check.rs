@@ -6,9 +6,10 @@ use std::{
 };
 
 use starling_protocol::{
-    Nats, NodeId, PieceId, Timestamp,
+    Nats, NodeId, PieceId, SessionId, Timestamp,
     market::Terms,
     testing::{self, Instance},
+    wire::Stage,
 };
 use thiserror::Error;
 
@@ -96,6 +97,36 @@ pub fn all_held(world: &World, workload: &Workload) -> bool {
     workload.pieces().all(|(piece, _)| holders.contains_key(&piece))
 }
 
+/// Whether no session seeks places, and every piece of those that have agreed is where its session
+/// believes.
+#[must_use]
+pub fn all_settled(world: &World) -> bool {
+    let settled = |(id, standing): (&SessionId, &Standing)| match standing {
+        Standing::Bidding => false,
+        Standing::Failed(_) => true,
+        Standing::Agreed(agreement) => {
+            is_settled(world, id)
+                && (0..).zip(&agreement.pieces).all(|(index, piece)| {
+                    holds(world, &piece.provider, &PieceId { session: *id, index })
+                })
+        }
+    };
+    world.ledger().is_quiet() && world.ledger().sessions().all(settled)
+}
+
+fn is_settled(world: &World, session: &SessionId) -> bool {
+    let place = world.place(&session.requester);
+    let node = place.and_then(|place| world.node(place));
+    let session = node.and_then(|node| node.session(session.number));
+    session.is_some_and(|session| session.stage() == Stage::Settled)
+}
+
+fn holds(world: &World, provider: &NodeId, piece: &PieceId) -> bool {
+    let place = world.place(provider);
+    let node = place.and_then(|place| world.node(place));
+    node.is_some_and(|node| node.book().attempt_of(piece).is_some())
+}
+
 /// The provider of each piece in the workload's order, as the books have it.
 ///
 /// # Errors
@@ -164,8 +195,7 @@ fn holders(world: &World) -> BTreeMap<PieceId, Vec<usize>> {
     holders
 }
 
-/// Where a piece is, as its session believes.
-pub(crate) fn agreed_provider(ledger: &Ledger, piece: &PieceId) -> Option<NodeId> {
+fn agreed_provider(ledger: &Ledger, piece: &PieceId) -> Option<NodeId> {
     match ledger.session(&piece.session)? {
         Standing::Agreed(agreement) => {
             agreement.pieces.get(usize::from(piece.index)).map(|placed| placed.provider)

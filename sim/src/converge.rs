@@ -247,7 +247,8 @@ impl Run {
         let workload = &self.workload;
         let over = |world: &World| {
             let ledger = world.ledger();
-            ledger.has_failures() || (ledger.is_quiet() && check::all_held(world, workload))
+            let settled = || ledger.is_quiet() && check::all_settled(world);
+            ledger.has_failures() || (settled() && check::all_held(world, workload))
         };
         self.world.run_until(self.setup.patience, over).map_err(Failure::Settle)?;
         let failed = self.world.ledger().sessions().find_map(|(id, standing)| match standing {

@@ -61,7 +61,7 @@ impl Traffic {
 /// How far a session has come, in the eyes of its requester.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
-    /// It has bid since it last agreed.
+    /// It has not agreed yet, or has lost a provider since.
     Bidding,
     /// All its pieces have places.
     Agreed(Agreement),
@@ -221,7 +221,8 @@ impl Ledger {
         self.failed > 0
     }
 
-    /// Whether every session has agreed and no message of the auction is on its way.
+    /// Whether every session has agreed and no message of the auction is on its way. A session may
+    /// seek new places all the same: see [`check::all_settled`](crate::check::all_settled).
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.bidding == 0 && self.auction_in_flight == 0
@@ -233,8 +234,8 @@ impl Ledger {
         &self.sightings
     }
 
-    /// How often a place was given up other than by an eviction: then an ask may have fallen, and
-    /// the auction's bound holds no longer.
+    /// How often a place was lost other than by an eviction: then an ask may have fallen, and what
+    /// moves after that moves only for more than a move costs.
     #[must_use]
     pub fn departures(&self) -> u64 {
         self.departures
@@ -298,7 +299,6 @@ impl Ledger {
             if attempt > attempts.latest {
                 *attempts = Attempts { latest: attempt, bids: attempts.bids + 1 };
             }
-            self.stand(session, Standing::Bidding);
         }
     }
 
@@ -306,7 +306,6 @@ impl Ledger {
         match message {
             Message::Eviction { .. } => self.see(Sighting::Eviction),
             Message::Refusal { .. } => self.see(Sighting::Refusal),
-            Message::Release { .. } => self.departures += 1,
             Message::Renewed { lost, .. } if !lost.is_empty() => {
                 self.departures += 1;
                 self.see(Sighting::LeaseLost);
@@ -333,6 +332,7 @@ impl Ledger {
                 self.departures += 1;
                 self.stand(session(number), Standing::Failed(error));
             }
+            // The agreement follows, when the pieces are ready.
             Event::Moved { .. } | Event::Refused { .. } => {}
         }
     }
@@ -418,7 +418,8 @@ mod tests {
         assert!(!ledger.is_quiet());
         ledger.on_copy_gone(Class::Auction);
         assert!(ledger.is_quiet());
-        ledger.on_message(session, &bid(0, 2), 10);
+        let node = starling_protocol::testing::node_id(2);
+        ledger.on_event(session.requester, Event::ProviderLost { session: 1, node });
         assert!(!ledger.is_quiet());
         ledger.on_event(
             session.requester,
