@@ -49,11 +49,11 @@ pub enum Failure {
     /// Sessions did not agree in time.
     #[error("not everyone agreed within {0} s after the last fault: {1}")]
     NotAgreed(f64, String),
-    /// Pieces go on bidding although nothing happens any more.
-    #[error("pieces go on bidding: {bids} bids in the last {span_s} s, although nothing happens")]
+    /// Pieces go on bidding, or moving, although nothing happens any more.
+    #[error("no rest: {stirs} bids or moves in the last {span_s} s, although nothing happens")]
     Restless {
         /// How many.
-        bids: u32,
+        stirs: u64,
         /// In what time.
         span_s: f64,
     },
@@ -333,23 +333,23 @@ impl<'a> Player<'a> {
         self.scenario.faults.iter().any(|fault| garbles(&fault.verb))
     }
 
-    /// Running sessions hold their places against the prices of the day, and what faults have left
-    /// behind shows late, so it may take a few tries until nobody bids for a while. Once that is
-    /// so, nobody has a reason to bid ever again, unless links go on losing messages.
+    /// Running sessions hold their places against the prices of the day, and a provider that was
+    /// lost is tried again only after a while, so it takes its time until nothing moves for a
+    /// while. Once that is so, nothing has a reason to move ever again, unless links go on losing
+    /// messages.
     fn stay_steady(&mut self) -> Result<(), Failure> {
-        let span_s = self.scenario.expect.steady_s;
+        let span = seconds(self.scenario.expect.steady_s);
+        if !self.scenario.faults.is_empty() {
+            self.run(AFTERMATH)?;
+        }
         for _ in 0..STEADY_TRIES {
-            let last = self.bids_in(seconds(span_s))?;
-            match self.assignment() {
-                Ok(_) if last == 0 && check::all_settled(&self.world) => {
-                    return self.nothing_stirs(seconds(span_s));
-                }
-                Ok(_) | Err(_) => {}
+            let stirs = self.stirs_in(span)?;
+            if stirs == 0 && self.assignment().is_ok() && check::all_settled(&self.world) {
+                return self.nothing_stirs(span);
             }
         }
-        let bids = self.bids_in(seconds(span_s))?;
         self.assignment().map_err(|violation| self.violation(violation))?;
-        Err(Failure::Restless { bids, span_s })
+        self.nothing_stirs(span)
     }
 
     fn nothing_stirs(&mut self, span: Duration) -> Result<(), Failure> {
@@ -361,16 +361,22 @@ impl<'a> Player<'a> {
         if mended.unwrap_or(self.scenario.links.loss) > 0.0 {
             return Ok(());
         }
-        match self.bids_in(span)? {
+        match self.stirs_in(span)? {
             0 => Ok(()),
-            bids => Err(Failure::Restless { bids, span_s: span.as_secs_f64() }),
+            stirs => Err(Failure::Restless { stirs, span_s: span.as_secs_f64() }),
         }
     }
 
-    fn bids_in(&mut self, span: Duration) -> Result<u32, Failure> {
-        let before = self.world.ledger().bids();
+    /// Bids in a time; or, where machines are measured as they run and prices follow that, moves.
+    fn stirs_in(&mut self, span: Duration) -> Result<u64, Failure> {
+        let streams = self.scenario.sessions.iter().any(|session| session.stream > 0);
+        let stirs = |world: &World| match streams {
+            true => world.ledger().moves(),
+            false => u64::from(world.ledger().bids()),
+        };
+        let before = stirs(&self.world);
         self.run(span)?;
-        Ok(self.world.ledger().bids() - before)
+        Ok(stirs(&self.world) - before)
     }
 
     fn assignment(&self) -> Result<Vec<usize>, Violation> {
@@ -551,6 +557,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const RECOVERY_S: f64 = 6.0;
 /// Longer than any war over places that a scenario can have.
 const PROOF_MAX: Duration = Duration::from_secs(1800);
+/// How long after the last fault its consequences last: a provider that was lost is not asked again
+/// for 30 seconds, and adverts take some more.
+const AFTERMATH: Duration = Duration::from_secs(45);
 /// How often bids may come back to life after the faults before that is a failure.
 const STEADY_TRIES: u32 = 4;
 /// Far more than any scenario needs, so that a loop of messages ends.
