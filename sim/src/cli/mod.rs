@@ -1,6 +1,7 @@
 //! The command line. Each command has a file of its own; this one has what they share.
 
 mod converge;
+mod solve;
 
 use std::{io, process::ExitCode};
 
@@ -24,6 +25,13 @@ enum Command {
     /// each piece must have one place with a running lease.
     #[command(after_help = converge::EXAMPLES)]
     Converge(converge::Converge),
+    /// Solve an instance of the assignment problem from a file, by any of the algorithms.
+    ///
+    /// Prints one JSON object: the assignment, its utility and the exact optimum's, and what it
+    /// took in rounds, bids and messages. What these count is told in the docs of
+    /// `starling_sim::baseline`.
+    #[command(after_help = solve::EXAMPLES)]
+    Solve(solve::Solve),
 }
 
 /// How a command ended that could do its work.
@@ -52,6 +60,7 @@ impl From<io::Error> for CliError {
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
+        Command::Solve(flags) => flags.run(),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
