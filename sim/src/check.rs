@@ -1,9 +1,12 @@
-//! What must hold once an auction has ended, judged from outside the nodes.
+//! What must hold at any time, and once an auction has ended, judged from outside the nodes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use starling_protocol::{
-    Nats, NodeId, PieceId,
+    Nats, NodeId, PieceId, Timestamp,
     market::Terms,
     testing::{self, Instance},
 };
@@ -46,6 +49,14 @@ pub enum Violation {
     /// A place is held without a lease.
     #[error("the lease of piece {0} is over, but it still has its place")]
     LeaseOver(PieceId),
+    /// A table of a node has more entries than its limit allows.
+    #[error("node {node} knows more {table} than its limit allows")]
+    OverLimit {
+        /// Whose.
+        node: NodeId,
+        /// Which.
+        table: &'static str,
+    },
     /// More pieces than slots, or an infeasible pair.
     #[error("the assignment is infeasible")]
     Infeasible,
@@ -90,16 +101,27 @@ pub fn all_held(world: &World, workload: &Workload) -> bool {
 /// # Errors
 /// If a piece has no place or two, a stray has one, a lease is over, or a session thinks otherwise.
 pub fn assignment(world: &World, workload: &Workload) -> Result<Vec<usize>, Violation> {
+    assignment_of(world, workload.pieces().map(|(piece, _)| piece))
+}
+
+/// The place of each of these pieces, as the books have it, if there are no others.
+///
+/// # Errors
+/// If a piece has no place or two, a stray has one, a lease is over, or a session thinks otherwise.
+pub fn assignment_of(
+    world: &World,
+    pieces: impl IntoIterator<Item = PieceId>,
+) -> Result<Vec<usize>, Violation> {
     let mut holders = holders(world);
     let mut assignment = Vec::new();
-    for (piece, _) in workload.pieces() {
+    for piece in pieces {
         let places = holders.remove(&piece).ok_or(Violation::NotHeld(piece))?;
         if let [first, second, ..] = places[..] {
-            let id = |place: usize| workload.machine_id(place);
-            return Err(Violation::HeldTwice { piece, first: id(first), second: id(second) });
+            let (first, second) = (world.id(first), world.id(second));
+            return Err(Violation::HeldTwice { piece, first, second });
         }
         let place = places[0];
-        let provider = workload.machine_id(place);
+        let provider = world.id(place);
         if agreed_provider(world.ledger(), &piece) != Some(provider) {
             return Err(Violation::Disagreement { piece, provider });
         }
@@ -142,7 +164,8 @@ fn holders(world: &World) -> BTreeMap<PieceId, Vec<usize>> {
     holders
 }
 
-fn agreed_provider(ledger: &Ledger, piece: &PieceId) -> Option<NodeId> {
+/// Where a piece is, as its session believes.
+pub(crate) fn agreed_provider(ledger: &Ledger, piece: &PieceId) -> Option<NodeId> {
     match ledger.session(&piece.session)? {
         Standing::Agreed(agreement) => {
             agreement.pieces.get(usize::from(piece.index)).map(|placed| placed.provider)
@@ -151,18 +174,105 @@ fn agreed_provider(ledger: &Ledger, piece: &PieceId) -> Option<NodeId> {
     }
 }
 
-fn leases_run(world: &World) -> Result<(), Violation> {
-    let holdings = world.nodes().flat_map(|(_, node)| node.book().holdings());
-    // A book is swept when its node is next called, and its deadline makes that soon.
-    let over = |lease_until| world.now().since(lease_until) > SWEEP_MAX;
-    match holdings.into_iter().find(|(_, holding)| over(holding.lease_until)) {
-        Some((piece, _)) => Err(Violation::LeaseOver(*piece)),
-        None => Ok(()),
+/// Checks what must hold at any time, whatever goes wrong: call it every now and then.
+#[derive(Default)]
+pub struct Watch {
+    // Since when a piece is held at these two places at once, by running leases of processes that
+    // run. By pairs, because a requester that hears nobody may leave one behind after the other.
+    doubles: BTreeMap<(PieceId, usize, usize), Timestamp>,
+    frozen: BTreeSet<usize>,
+}
+
+impl Watch {
+    /// Looks at a world.
+    ///
+    /// # Errors
+    /// If a lease is over and its place still held, a piece was held twice for longer than a
+    /// lease, or a table is over its limit.
+    pub fn look(&mut self, world: &World) -> Result<(), Violation> {
+        leases_run(world)?;
+        tables_are_bounded(world)?;
+        self.forgive_the_thawed(world);
+        self.doubles_end(world)
+    }
+
+    /// A process that was frozen takes up what waited for it, renewals of leases included, as
+    /// though no time had gone by. Doubles count anew from then.
+    fn forgive_the_thawed(&mut self, world: &World) {
+        let frozen: BTreeSet<usize> =
+            world.nodes().map(|(place, _)| place).filter(|place| world.is_paused(*place)).collect();
+        if !self.frozen.is_subset(&frozen) {
+            self.doubles.clear();
+        }
+        self.frozen = frozen;
+    }
+
+    fn doubles_end(&mut self, world: &World) -> Result<(), Violation> {
+        let before = std::mem::take(&mut self.doubles);
+        for (piece, holders) in running_leases(world) {
+            for (one, other) in pairs(&holders) {
+                let key = (piece, one.0, other.0);
+                let since = before.get(&key).copied().unwrap_or(world.now());
+                self.doubles.insert(key, since);
+                if world.now().since(since) > one.1.max(other.1) + ON_ITS_WAY_MAX {
+                    let (first, second) = (world.id(one.0), world.id(other.0));
+                    return Err(Violation::HeldTwice { piece, first, second });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
+/// Each two of them, in order.
+fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    (0..all.len()).flat_map(move |n| all[n + 1..].iter().map(move |other| (&all[n], other)))
+}
+
+/// Who holds each piece by a lease that runs, in a process that does.
+fn running_leases(world: &World) -> BTreeMap<PieceId, Vec<(usize, Duration)>> {
+    let mut holders: BTreeMap<PieceId, Vec<(usize, Duration)>> = BTreeMap::new();
+    for (place, node) in world.nodes().filter(|(place, _)| !world.is_paused(*place)) {
+        let now = world.now_at(place);
+        for (piece, _) in node.book().holdings().filter(|(_, held)| held.lease_until > now) {
+            holders.entry(*piece).or_default().push((place, node.book().lease()));
+        }
+    }
+    holders
+}
+
+fn leases_run(world: &World) -> Result<(), Violation> {
+    for (place, node) in world.nodes().filter(|(place, _)| !world.is_paused(*place)) {
+        let now = world.now_at(place);
+        // A book is swept when its node is next called, and its deadline makes that soon.
+        let over = |lease_until| now.since(lease_until) > SWEEP_MAX;
+        if let Some((piece, _)) = node.book().holdings().find(|(_, held)| over(held.lease_until)) {
+            return Err(Violation::LeaseOver(*piece));
+        }
+    }
+    Ok(())
+}
+
+fn tables_are_bounded(world: &World) -> Result<(), Violation> {
+    for (place, node) in world.nodes() {
+        let config = world.config(place);
+        let slots = usize::from(config.book.slots);
+        let tables = [
+            ("nodes", node.flock().nodes().count(), config.flock.nodes_max),
+            ("sessions", node.flock().sessions().count(), config.flock.sessions_max),
+            ("pieces", usize::from(node.book().holders()), slots),
+        ];
+        if let Some((table, _, _)) = tables.into_iter().find(|(_, count, limit)| count > limit) {
+            return Err(Violation::OverLimit { node: world.id(place), table });
+        }
+    }
+    Ok(())
+}
+
 /// How late a node may notice that a lease is over: one grain of its timer.
-const SWEEP_MAX: std::time::Duration = std::time::Duration::from_millis(1);
+const SWEEP_MAX: Duration = Duration::from_millis(1);
+/// How late the last renewal of a lease may arrive that its requester no longer wants.
+const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

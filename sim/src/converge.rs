@@ -42,6 +42,8 @@ pub struct Setup {
     pub world: Settings,
     /// How long the gathering may take, and then the settling.
     pub patience: Duration,
+    /// For how long inferences run through the agreed pieces, if they do.
+    pub observe: Option<Duration>,
 }
 
 /// Why there is no such experiment. Always the caller's fault.
@@ -68,6 +70,7 @@ impl Setup {
             terms: Terms::default(),
             world: Settings::default(),
             patience: Duration::from_secs(120),
+            observe: None,
         }
     }
 
@@ -103,6 +106,9 @@ pub enum Failure {
     /// The outcome breaks a rule.
     #[error(transparent)]
     Violation(#[from] Violation),
+    /// The agreed pieces were not loaded.
+    #[error("loading: {0}")]
+    Load(Stuck),
     /// Something panicked.
     #[error("panic: {0}")]
     Panic(String),
@@ -146,8 +152,33 @@ pub struct Report {
     pub jain: Fairness,
     /// The mean of the pieces' inference times, `T_ij * n_j`, in seconds.
     pub mean_inference_time: f64,
+    /// Bytes of gossip that a node sends in a second, what it passes on included; the mean over
+    /// all nodes and the time up to the auction's end.
+    pub advert_bytes_per_s: f64,
     /// A hash of every event up to the auction's end.
     pub trace_hash: String,
+    /// What inferences really took, if they ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observation>,
+}
+
+/// What was observed of inferences through the agreed pieces. Each session kept as many requests
+/// in flight as it has pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Observation {
+    /// For how long, in seconds of virtual time.
+    pub seconds: f64,
+    /// Outputs that arrived in that time.
+    pub inferences: usize,
+    /// Outputs per second, of all sessions together.
+    pub throughput: f64,
+    /// From an input's sending to its output's arrival, in seconds; the mean over all.
+    pub mean_latency: f64,
+    /// The mean of the pieces' times from a frame's arrival to its end, in seconds.
+    pub mean_inference_time: f64,
+    /// How equally things are shared: the pieces' runs, the providers' seconds of compute, and the
+    /// pieces' inference times.
+    pub jain: Fairness,
 }
 
 /// Runs one seed to the auction's end.
@@ -158,7 +189,11 @@ pub fn converge(seed: u64, setup: &Setup) -> Result<Report, Failure> {
     let mut run = Run::gather(seed, setup)?;
     run.open();
     run.settle()?;
-    run.report()
+    let mut report = run.report()?;
+    if let Some(span) = setup.observe {
+        report.observed = Some(run.observe(span)?);
+    }
+    Ok(report)
 }
 
 /// One seed under way, for those who want to interfere.
@@ -266,8 +301,57 @@ impl Run {
                 inference_time: cost::jain(&times),
             },
             mean_inference_time: stats::mean(&times).unwrap_or(0.0),
+            advert_bytes_per_s: self.advert_bytes_per_s(),
             trace_hash: self.world.trace_hash().to_hex().to_string(),
+            observed: None,
         })
+    }
+
+    /// Runs inferences through all sessions of a settled auction.
+    ///
+    /// # Errors
+    /// If the pieces are not loaded in time.
+    pub fn observe(&mut self, span: Duration) -> Result<Observation, Failure> {
+        self.world.run_until(self.setup.patience, World::all_ready).map_err(Failure::Load)?;
+        for (n, request) in self.workload.requests.iter().enumerate() {
+            let session = self.workload.session_id(n);
+            let place = self.world.place(&session.requester).expect("every requester was added");
+            self.world.stream(place, session.number, request.plan.pieces().len());
+        }
+        // The first inferences meet empty queues.
+        self.world.run_for(span / WARM_UP).map_err(Failure::Load)?;
+        self.world.observe_afresh();
+        self.world.run_for(span).map_err(Failure::Load)?;
+        Ok(self.observation(span))
+    }
+
+    fn observation(&self, span: Duration) -> Observation {
+        let observed = self.world.observed();
+        let latencies = observed.sessions.values().flat_map(|served| &served.latencies);
+        let latencies: Vec<f64> = latencies.copied().collect();
+        let runs: Vec<f64> = observed.pieces.values().map(|(runs, _)| *runs as f64).collect();
+        let times = observed.pieces.values().map(|(runs, seconds)| seconds / *runs as f64);
+        let times: Vec<f64> = times.collect();
+        let seconds = span.as_secs_f64();
+        Observation {
+            seconds,
+            inferences: latencies.len(),
+            throughput: latencies.len() as f64 / seconds,
+            mean_latency: stats::mean(&latencies).unwrap_or(0.0),
+            mean_inference_time: stats::mean(&times).unwrap_or(0.0),
+            jain: Fairness {
+                pieces: cost::jain(&runs),
+                busy: cost::jain(&observed.busy[..self.workload.machines.len()]),
+                inference_time: cost::jain(&times),
+            },
+        }
+    }
+
+    fn advert_bytes_per_s(&self) -> f64 {
+        let nodes = self.workload.machines.len() + self.workload.requests.len();
+        let sent: u64 = (0..nodes).map(|place| self.world.gossip_load(place).sent).sum();
+        let seconds = self.world.now().since(starling_protocol::Timestamp(0)).as_secs_f64();
+        sent as f64 / nodes as f64 / seconds
     }
 
     fn wait_for_introductions(&mut self) -> Result<(), Stuck> {
@@ -351,6 +435,8 @@ fn stand_alone_times(workload: &Workload, assignment: &[usize]) -> impl Iterator
     workload.pieces().zip(at).map(|((_, piece), provider)| cost::seconds(&piece, &provider))
 }
 
+/// One part in so many of the time of an observation goes by before it begins.
+const WARM_UP: u32 = 5;
 const INTRODUCTIONS_EVERY: Duration = Duration::from_millis(100);
 /// So many adverts in a row are never lost.
 const ADVERTS_LOST_MAX: u32 = 20;

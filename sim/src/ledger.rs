@@ -3,10 +3,11 @@
 //! The ledger sees every message that a node hands to the network and every event that it tells
 //! its application. It never changes anything: a world with and without it would run alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use starling_protocol::{
-    PieceId, SessionId,
+    NodeId, PieceId, SessionId,
     node::Event,
     session::{Agreement, SessionError},
     wire::Message,
@@ -68,6 +69,81 @@ pub enum Standing {
     Failed(SessionError),
 }
 
+/// Something that a run has seen happen. A run that sees too little of them tests little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sighting {
+    /// A signed advert arrived with a bit flipped, and was dropped.
+    CorruptAdvert,
+    /// A market message arrived as what is no message, and was dropped.
+    CorruptMessage,
+    /// A tensor arrived with a wrong checksum, and was dropped.
+    CorruptTensor,
+    /// A process died.
+    Crash,
+    /// A provider died while it computed.
+    CrashWhileComputing,
+    /// A piece lost its place to one that bid more.
+    Eviction,
+    /// A tensor arrived that belongs to another plan than the one in force.
+    FrameOfAnotherPlan,
+    /// A node asked for an advert that it had missed.
+    GossipRepaired,
+    /// All links healed.
+    Heal,
+    /// A lease was over before it was renewed.
+    LeaseLost,
+    /// A provider claimed a speed that it does not have.
+    Lie,
+    /// A bid got lost on the way.
+    LostBid,
+    /// A piece is at another provider than before.
+    Move,
+    /// Links were cut.
+    Partition,
+    /// A process froze.
+    Pause,
+    /// A session took a provider for lost.
+    ProviderLost,
+    /// A bid was refused.
+    Refusal,
+    /// A request was sent again under a new plan.
+    Replay,
+    /// A process started again and remembered nothing.
+    Restart,
+    /// A session ended with an error.
+    SessionFailed,
+    /// A machine became slower.
+    SlowDown,
+}
+
+impl Sighting {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::CorruptAdvert,
+        Self::CorruptMessage,
+        Self::CorruptTensor,
+        Self::Crash,
+        Self::CrashWhileComputing,
+        Self::Eviction,
+        Self::FrameOfAnotherPlan,
+        Self::GossipRepaired,
+        Self::Heal,
+        Self::LeaseLost,
+        Self::Lie,
+        Self::LostBid,
+        Self::Move,
+        Self::Partition,
+        Self::Pause,
+        Self::ProviderLost,
+        Self::Refusal,
+        Self::Replay,
+        Self::Restart,
+        Self::SessionFailed,
+        Self::SlowDown,
+    ];
+}
+
 /// The counts of one world.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -79,6 +155,13 @@ pub struct Ledger {
     sessions: BTreeMap<SessionId, Standing>,
     bidding: usize,
     failed: usize,
+    departures: u64,
+    moves: u64,
+    // Where each piece was last agreed to be.
+    placed: BTreeMap<PieceId, NodeId>,
+    // What is said of these no longer counts.
+    closed: BTreeSet<SessionId>,
+    sightings: BTreeSet<Sighting>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,6 +224,57 @@ impl Ledger {
         self.bidding == 0 && self.auction_in_flight == 0
     }
 
+    /// What was seen so far.
+    #[must_use]
+    pub fn sightings(&self) -> &BTreeSet<Sighting> {
+        &self.sightings
+    }
+
+    /// How often a place was given up other than by an eviction: then an ask may have fallen, and
+    /// the auction's bound holds no longer.
+    #[must_use]
+    pub fn departures(&self) -> u64 {
+        self.departures
+    }
+
+    /// How often a session agreed on another provider for a piece than before.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    pub(crate) fn see(&mut self, sighting: Sighting) {
+        self.sightings.insert(sighting);
+    }
+
+    /// A session is over because its application or its whole node says so.
+    pub(crate) fn on_close(&mut self, session: SessionId) {
+        self.departures += 1;
+        if let Some(before) = self.sessions.remove(&session) {
+            let (bidding, failed) = weights(&before);
+            self.bidding -= bidding;
+            self.failed -= failed;
+        }
+        self.placed.retain(|piece, _| piece.session != session);
+        self.closed.insert(session);
+    }
+
+    /// A node is dead: its sessions are over, and its places are free.
+    pub(crate) fn on_crash(&mut self, node: NodeId) {
+        self.departures += 1;
+        let own = self.sessions.keys().filter(|session| session.requester == node);
+        for session in own.copied().collect::<Vec<_>>() {
+            self.on_close(session);
+        }
+    }
+
+    /// No copy of a message got through.
+    pub(crate) fn on_lost(&mut self, message: &Message) {
+        if let Message::Bid { .. } = message {
+            self.see(Sighting::LostBid);
+        }
+    }
+
     pub(crate) fn on_open(&mut self, session: SessionId) {
         self.stand(session, Standing::Bidding);
     }
@@ -155,6 +289,7 @@ impl Ledger {
             Class::Auction => self.auction.add(bytes),
             Class::Upkeep => self.upkeep.add(bytes),
         }
+        self.sight(message);
         if let Message::Bid { index, attempt, .. } = *message {
             let attempts = self.attempts.entry(PieceId { session, index }).or_default();
             if attempt > attempts.latest {
@@ -164,17 +299,35 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn on_event(&mut self, requester: starling_protocol::NodeId, event: Event) {
+    fn sight(&mut self, message: &Message) {
+        match message {
+            Message::Eviction { .. } => self.see(Sighting::Eviction),
+            Message::Refusal { .. } => self.see(Sighting::Refusal),
+            Message::Release { .. } => self.departures += 1,
+            Message::Renewed { lost, .. } if !lost.is_empty() => {
+                self.departures += 1;
+                self.see(Sighting::LeaseLost);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_event(&mut self, requester: NodeId, event: Event) {
         let session = |number| SessionId { requester, number };
         match event {
             Event::Agreed { session: number, agreement }
             | Event::Ready { session: number, agreement, .. } => {
+                self.on_agreed(session(number), &agreement);
                 self.stand(session(number), Standing::Agreed(agreement));
             }
             Event::ProviderLost { session: number, .. } => {
+                self.see(Sighting::ProviderLost);
+                self.departures += 1;
                 self.stand(session(number), Standing::Bidding);
             }
             Event::Failed { session: number, error } => {
+                self.see(Sighting::SessionFailed);
+                self.departures += 1;
                 self.stand(session(number), Standing::Failed(error));
             }
             Event::Moved { .. } | Event::Refused { .. } => {}
@@ -189,7 +342,20 @@ impl Ledger {
         self.auction_in_flight -= usize::from(class == Class::Auction);
     }
 
+    fn on_agreed(&mut self, session: SessionId, agreement: &Agreement) {
+        for (index, piece) in (0..).zip(&agreement.pieces) {
+            let before = self.placed.insert(PieceId { session, index }, piece.provider);
+            if before.is_some_and(|before| before != piece.provider) {
+                self.moves += 1;
+                self.see(Sighting::Move);
+            }
+        }
+    }
+
     fn stand(&mut self, session: SessionId, standing: Standing) {
+        if self.closed.contains(&session) {
+            return;
+        }
         let (bidding, failed) = weights(&standing);
         self.bidding += bidding;
         self.failed += failed;

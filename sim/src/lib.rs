@@ -36,14 +36,25 @@
 
 pub mod baseline;
 pub mod check;
+pub mod clock;
 pub mod converge;
+mod delivery;
+pub mod fault;
+pub mod gossip;
+pub mod inference;
+pub mod journal;
 pub mod ledger;
 pub mod lockstep;
 pub mod network;
+pub mod play;
+mod queue;
 pub mod random;
 pub mod report;
 pub mod runner;
 pub mod solve;
+pub mod scenario;
+pub mod shrink;
 pub mod stats;
+pub mod swarm;
 pub mod workload;
 pub mod world;

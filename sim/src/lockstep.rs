@@ -6,16 +6,27 @@
 //! evictions are heard at the round's end. This is the unit in which rounds of auctions are
 //! counted in the literature, and the fewest messages that the protocol can do with: nothing is
 //! lost or repeated, and nobody bids on an old price unless told to (`missing`).
+//!
+//! With forecasts, every requester runs the whole auction in its own head on the pieces that it
+//! knows, opens with what that ends at, and forecasts again whenever it loses. Once nobody bids,
+//! every piece holds its place against the prices of the day, which by then all have heard; those
+//! that a wrong forecast has left badly off bid again.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 use starling_protocol::{
     Nats, NodeId, PieceId, SessionId, Timestamp,
-    market::{Bidder, Book, BookConfig, Candidate, SeatState, Terms, Verdict},
+    cost::Provider,
+    market::{
+        Awarded, Bid, Bidder, Book, BookConfig, Candidate, Forecast, SeatState, Stall, Terms,
+        Verdict,
+    },
+    model::Speed,
+    session::Bidding,
     testing::{Instance, node_id},
-    wire::{Ask, Message},
+    wire::{Ask, Lease, Message},
 };
 
 use crate::{
@@ -32,8 +43,8 @@ use crate::{
 /// | `adverts` | asks that changed from one round to the next, each told to all once |
 /// | `placed_in_round_1` | pieces with a place after the first round |
 #[must_use]
-pub fn run(instance: &Instance, settings: &Settings) -> Solution {
-    let mut market = Market::new(instance, settings);
+pub fn run(instance: &Instance, settings: &Settings, bidding: Bidding) -> Solution {
+    let mut market = Market::new(instance, settings, bidding);
     while market.rounds < settings.rounds_max && market.round() {}
     market.solution()
 }
@@ -53,6 +64,7 @@ pub struct Requester {
     pieces: Range<usize>,
     bidder: Bidder,
     picture: Picture,
+    forecast: Option<Forecast>,
 }
 
 /// How much of everything a requester knows.
@@ -101,10 +113,16 @@ impl Picture {
         Self { asks: opening.to_vec(), hears, knows }
     }
 
-    /// The last-known ask of a provider; nothing where it takes no bids.
+    /// The last-known ask of a provider.
+    #[must_use]
+    pub fn ask(&self, provider: usize) -> Ask {
+        self.asks[provider]
+    }
+
+    /// Its level; nothing where it takes no bids.
     #[must_use]
     pub fn price(&self, provider: usize) -> Option<Nats> {
-        self.asks[provider].level
+        self.ask(provider).level
     }
 
     /// Whether the requester has heard of a piece before its round-1 bid.
@@ -148,7 +166,7 @@ impl Requester {
         });
         let seats = seats.collect();
         let bidder = Bidder::new(session(number), terms, instance.providers(), 0, seats);
-        Self { number, pieces, bidder, picture }
+        Self { number, pieces, bidder, picture, forecast: None }
     }
 
     /// Which pieces are its own.
@@ -166,27 +184,79 @@ impl Requester {
     /// Provider by piece, of its own pieces.
     fn places(&self) -> impl Iterator<Item = Option<usize>> {
         self.bidder.states().map(|state| match state {
-            SeatState::Held { provider } => Some(number_of(&provider)),
-            SeatState::Open | SeatState::Bidding { .. } | SeatState::Infeasible => None,
+            SeatState::Held { provider, .. } => Some(number_of(&provider)),
+            SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
         })
     }
 
     fn bids(&mut self) -> Vec<Parcel> {
         let picture = &self.picture;
-        let price = |node: &NodeId| picture.price(number_of(node));
-        let bids = self.bidder.poll(NOW, PATIENCE, &price).into_iter();
-        let requester = self.number;
-        bids.map(|(to, message)| Parcel { provider: number_of(&to), requester, message }).collect()
+        let asks = picture.asks.iter().enumerate().map(|(j, ask)| (node_id(j), *ask));
+        let open = self.bidder.states().any(|state| state == SeatState::Open);
+        let openings = match self.forecast.as_mut().filter(|_| open) {
+            Some(forecast) => forecast.openings(&self.bidder, asks),
+            None => Vec::new(),
+        };
+        let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
+        let quote = |node: &NodeId| Some(picture.ask(number_of(node)));
+        let bids = self.bidder.poll(NOW, PATIENCE, &quote, &opening);
+        self.parcels(bids)
     }
 
-    /// Returns what is to be said to the provider, if anything.
-    fn hear(&mut self, provider: usize, message: &Message) -> Option<Message> {
+    /// Bids of pieces that would be better off elsewhere, or pay too much where they are.
+    fn reviews(&mut self) -> Vec<Parcel> {
+        let picture = &self.picture;
+        let quote = |node: &NodeId| Some(picture.ask(number_of(node)));
+        let bids = self.bidder.review(NOW, &quote, &|_| Nats::ZERO);
+        self.parcels(bids)
+    }
+
+    fn parcels(&self, bids: Vec<(NodeId, Message)>) -> Vec<Parcel> {
+        let requester = self.number;
+        let parcel = |(to, message)| Parcel { provider: number_of(&to), requester, message };
+        bids.into_iter().map(parcel).collect()
+    }
+
+    /// Knows what its picture says, and forecasts from that.
+    fn learn_market(&mut self, groups: &[Range<usize>], market: &Known<'_>) {
+        let mut forecast = Forecast::new(market.terms, session(self.number).requester);
+        for (provider, slots) in market.slots.iter().enumerate() {
+            let stall = Stall {
+                provider: Provider {
+                    speed: Speed::default(),
+                    bandwidth: 1.0,
+                    memory_free: u64::MAX,
+                },
+                slots: *slots,
+                ask: self.picture.ask(provider),
+            };
+            forecast.set_provider(node_id(provider), &stall);
+        }
+        for (number, pieces) in groups.iter().enumerate() {
+            let unknown = || Arc::clone(&market.nowhere);
+            let known = |piece: usize| self.picture.knows(piece);
+            let seconds = pieces.clone().map(|piece| {
+                if known(piece) { Arc::clone(&market.seconds[piece]) } else { unknown() }
+            });
+            forecast.set_session_seconds(session(number), &seconds.collect::<Vec<_>>());
+        }
+        self.forecast = Some(forecast);
+    }
+
+    /// Returns the lease that is to be given back, if any, and to whom.
+    fn hear(&mut self, provider: usize, message: &Message) -> Option<(usize, Lease)> {
         let from = node_id(provider);
         match message {
-            Message::Award { index, attempt, ask, session, .. } => {
+            Message::Award { index, attempt, ask, .. } => {
                 self.picture.on_answer(provider, *ask);
-                let unwanted = self.bidder.on_award(from, *index, *attempt)?;
-                return Some(Message::Release { session: *session, leases: vec![unwanted] });
+                return match self.bidder.on_award(from, *index, *attempt) {
+                    Awarded::Place => None,
+                    Awarded::Second => {
+                        let (left, lease) = self.bidder.take_second(*index)?;
+                        Some((number_of(&left), lease))
+                    }
+                    Awarded::Unwanted(lease) => Some((provider, lease)),
+                };
             }
             Message::Refusal { index, attempt, ask, .. } => {
                 self.picture.on_answer(provider, *ask);
@@ -203,7 +273,7 @@ impl Requester {
 }
 
 impl Market {
-    fn new(instance: &Instance, settings: &Settings) -> Self {
+    fn new(instance: &Instance, settings: &Settings, bidding: Bidding) -> Self {
         let mut rng = generator(settings.seed, Purpose::Solvers);
         let book = |slots: &u16| {
             let config = BookConfig { slots: *slots, ..BookConfig::default() };
@@ -212,13 +282,19 @@ impl Market {
         let books: Vec<Book> = instance.capacity.iter().map(book).collect();
         let opening: Vec<Ask> = books.iter().map(Book::ask).collect();
         let groups = groups(instance.pieces(), &mut rng);
-        let requesters = groups.into_iter().enumerate().map(|(number, pieces)| {
+        let requesters = groups.iter().cloned().enumerate().map(|(number, pieces)| {
             let (all, missing) = (instance.pieces(), settings.missing);
             let shares = Shares { own: &pieces, pieces: all, missing };
             let picture = Picture::draw(&opening, &shares, &mut rng);
             Requester::new(number, pieces, picture, (instance, settings.terms))
         });
-        let requesters = requesters.collect();
+        let mut requesters: Vec<Requester> = requesters.collect();
+        if bidding == Bidding::Forecast {
+            let known = Known::new(instance, settings.terms);
+            for requester in &mut requesters {
+                requester.learn_market(&groups, &known);
+            }
+        }
         Self { books, requesters, rng, advertised: opening, rounds: 0, tally: Tally::default() }
     }
 
@@ -226,6 +302,9 @@ impl Market {
     fn round(&mut self) -> bool {
         self.advertise();
         let mut bids: Vec<Parcel> = self.requesters.iter_mut().flat_map(Requester::bids).collect();
+        if bids.is_empty() {
+            bids = self.requesters.iter_mut().flat_map(Requester::reviews).collect();
+        }
         if bids.is_empty() {
             return false;
         }
@@ -260,14 +339,15 @@ impl Market {
     /// The answer, and what those are told who lost their places.
     fn judge(&mut self, bid: &Parcel) -> Vec<Parcel> {
         let (provider, requester) = (bid.provider, bid.requester);
-        let Message::Bid { session: number, index, attempt, level, weight_bytes } = bid.message
+        let Message::Bid { session: number, index, attempt, level, weight_bytes, keeps } =
+            bid.message
         else {
             unreachable!("no bidder bids with {:?}", bid.message);
         };
         let piece = PieceId { session: session(requester), index };
         let book = &mut self.books[provider];
-        let verdict = book.bid(NOW, piece, attempt, level, weight_bytes);
-        let (ask, holders) = (book.ask(), book.holders());
+        let verdict = book.bid(NOW, &Bid { piece, attempt, level, weight_bytes, keeps });
+        let ask = book.ask();
         let mut parcels = Vec::new();
         match verdict {
             Verdict::Accepted { evicted } => {
@@ -278,7 +358,6 @@ impl Market {
                     attempt,
                     ask,
                     lease_ms: LEASE_MS,
-                    holders,
                 };
                 parcels.push(Parcel { provider, requester, message });
                 parcels.extend(evicted.iter().map(|loser| eviction(provider, ask, loser)));
@@ -298,13 +377,10 @@ impl Market {
         if let Message::Eviction { .. } = message {
             self.tally.evicted += 1;
         }
-        let reply = self.requesters[*requester].hear(*provider, message);
-        if let Some(Message::Release { leases, .. }) = reply {
-            for lease in leases {
-                let piece = PieceId { session: session(*requester), index: lease.index };
-                self.tally.released += 1;
-                self.books[*provider].release(NOW, piece, lease.attempt);
-            }
+        if let Some((left, lease)) = self.requesters[*requester].hear(*provider, message) {
+            let piece = PieceId { session: session(*requester), index: lease.index };
+            self.tally.released += 1;
+            self.books[left].release(NOW, piece, lease.attempt);
         }
     }
 
@@ -324,6 +400,28 @@ impl Market {
                 ("adverts", adverts),
                 ("placed_in_round_1", placed_in_round_1),
             ],
+        }
+    }
+}
+
+/// What those who know everything know.
+struct Known<'a> {
+    terms: Terms,
+    slots: &'a [u16],
+    seconds: Vec<Arc<[f64]>>,
+    // The row of a piece that is not known: it goes nowhere.
+    nowhere: Arc<[f64]>,
+}
+
+impl<'a> Known<'a> {
+    fn new(instance: &'a Instance, terms: Terms) -> Self {
+        let seconds = |rate: &Option<Nats>| rate.map_or(f64::INFINITY, |rate| (-rate.to_f64()).exp());
+        let row = |rates: &Vec<Option<Nats>>| rates.iter().map(seconds).collect();
+        Self {
+            terms,
+            slots: &instance.capacity,
+            seconds: instance.log_rates.iter().map(row).collect(),
+            nowhere: vec![f64::INFINITY; instance.providers()].into(),
         }
     }
 }
@@ -376,7 +474,7 @@ mod tests {
         let rates = |i: usize| (0..5).map(move |j| Nats::ln(((i * 7 + j * 3) % 11 + 1) as f64));
         let log_rates = (0..pieces).map(|i| rates(i).collect()).collect();
         let instance = Instance { log_rates, capacity: vec![u16::MAX; 5] };
-        Market::new(&instance, &Settings { missing, ..Settings::default() })
+        Market::new(&instance, &Settings { missing, ..Settings::default() }, Bidding::Plain)
     }
 
     #[test]
@@ -416,24 +514,29 @@ mod tests {
         check(1.0, 0, 0);
     }
 
+    fn ask(version: u64, level: i64) -> Ask {
+        Ask { version, level: Some(Nats(level)), holders: 1 }
+    }
+
     #[test]
     fn news_never_makes_way_for_older_news() {
         let mut picture = Picture {
-            asks: vec![Ask { version: 3, level: Some(Nats(30)) }],
+            asks: vec![ask(3, 30)],
             hears: vec![false],
             knows: Vec::new(),
         };
-        picture.on_advert(0, Ask { version: 4, level: Some(Nats(40)) });
+        picture.on_advert(0, ask(4, 40));
         assert_eq!(picture.price(0), Some(Nats(30)), "it doesn't know whom to listen to");
-        picture.on_answer(0, Ask { version: 2, level: Some(Nats(20)) });
+        picture.on_answer(0, ask(2, 20));
         assert_eq!(picture.price(0), Some(Nats(30)), "that is old");
-        picture.on_advert(0, Ask { version: 4, level: Some(Nats(40)) });
+        picture.on_advert(0, ask(4, 40));
         assert_eq!(picture.price(0), Some(Nats(40)));
     }
 
     quickcheck! {
         fn what_is_counted_adds_up(instance: Instance, seed: u64) -> bool {
-            let solution = run(&instance, &Settings { seed, ..Settings::default() });
+            let settings = Settings { seed, ..Settings::default() };
+            let solution = run(&instance, &settings, Bidding::Plain);
             let [accepted, refused, evicted] =
                 ["accepted", "refused", "evicted"].map(|name| solution.count(name));
             accepted + refused == solution.bids

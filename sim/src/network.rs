@@ -1,9 +1,17 @@
 //! Links between nodes: how long a message takes, and what may become of it on the way.
+//!
+//! Messages are datagrams: each may be lost, doubled, held back or have a bit flipped. Tensors go
+//! over streams: they take their bytes' time on the link one after another, and what is lost on
+//! the way is sent again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
+use starling_protocol::Timestamp;
 use thiserror::Error;
 
 use crate::random::{Purpose, generator};
@@ -86,6 +94,10 @@ impl Config {
 pub struct Network {
     config: Config,
     latencies: BTreeMap<(usize, usize), Duration>,
+    cuts: BTreeSet<(usize, usize)>,
+    corruption: f64,
+    // Until when each directed link is taken by tensors.
+    taken: BTreeMap<(usize, usize), Timestamp>,
     links: ChaCha12Rng,
     faults: ChaCha12Rng,
 }
@@ -97,6 +109,9 @@ impl Network {
         Self {
             config,
             latencies: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            corruption: 0.0,
+            taken: BTreeMap::new(),
             links: generator(seed, Purpose::Links),
             faults: generator(seed, Purpose::Faults),
         }
@@ -110,18 +125,79 @@ impl Network {
         *self.latencies.entry((a.min(b), a.max(b))).or_insert_with(|| links.random_range(range))
     }
 
+    /// Nothing gets from one node to the other any more.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Whether nothing gets from one node to the other.
+    #[must_use]
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        !self.cuts.is_empty() && self.cuts.contains(&(from, to))
+    }
+
+    /// Nothing is cut off or corrupted any more.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+        self.corruption = 0.0;
+    }
+
+    /// From now on, a bit of a message is flipped with this probability.
+    pub fn corrupt(&mut self, probability: f64) {
+        self.corruption = probability.clamp(0.0, 1.0);
+    }
+
+    /// The links' faults, which may change at any time.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     /// A message from one node to another: the time that each copy of it takes. No copy if it is
     /// lost, two if it is doubled.
     pub fn transmit(&mut self, from: usize, to: usize) -> impl Iterator<Item = Duration> + use<> {
         let latency = self.latency(from, to);
         let mut copies = [None; 2];
-        if !self.happens(self.config.loss) {
+        if !self.is_cut(from, to) && !self.happens(self.config.loss) {
             copies[0] = Some(latency + self.held_back());
             if self.happens(self.config.duplication) {
                 copies[1] = Some(latency + self.held_back());
             }
         }
         copies.into_iter().flatten()
+    }
+
+    /// Which bit of a message of so many bytes is flipped on the way, if one is.
+    pub fn flipped_bit(&mut self, bytes: usize) -> Option<usize> {
+        let flips = bytes > 0 && self.happens(self.corruption);
+        flips.then(|| self.faults.random_range(0..bytes * 8))
+    }
+
+    /// When a tensor handed over now has arrived, behind those before it on the same directed
+    /// link, or nothing if the link is cut. Each copy that gets lost costs a round trip.
+    pub fn transfer(
+        &mut self,
+        now: Timestamp,
+        (from, to): (usize, usize),
+        bytes: u64,
+        bandwidth: u64,
+    ) -> Option<Timestamp> {
+        if from == to {
+            return Some(now);
+        }
+        if self.is_cut(from, to) {
+            return None;
+        }
+        let latency = self.latency(from, to);
+        let mut span = Duration::from_secs_f64(bytes as f64 / bandwidth.max(1) as f64);
+        for _ in 0..RESENDS_MAX {
+            if !self.happens(self.config.loss) {
+                break;
+            }
+            span += latency * 2;
+        }
+        let taken = self.taken.entry((from, to)).or_default();
+        *taken = now.max(*taken) + span;
+        Some(*taken + latency)
     }
 
     fn held_back(&mut self) -> Duration {
@@ -138,6 +214,8 @@ impl Network {
     }
 }
 
+/// A stream that loses more in a row than this is luckier than its losses.
+const RESENDS_MAX: u32 = 10;
 /// With more than half of all messages lost, timeouts decide everything and an experiment says
 /// little about the protocol.
 const LOSS_MAX: f64 = 0.5;
@@ -181,6 +259,39 @@ mod tests {
         let late = seen.iter().flatten().filter(|delay| **delay > base).count();
         let all = seen.iter().flatten().count();
         assert!((late as f64 / all as f64 - 0.5).abs() < 0.05);
+    }
+
+    #[test]
+    fn a_cut_goes_one_way_and_heals() {
+        let mut network = Network::new(1, Config::default());
+        network.cut(3, 4);
+        assert_eq!(network.transmit(3, 4).count(), 0);
+        assert_eq!(network.transmit(4, 3).count(), 1);
+        assert_eq!(network.transfer(Timestamp(0), (3, 4), 1, 1), None);
+        network.heal();
+        assert_eq!(network.transmit(3, 4).count(), 1);
+    }
+
+    #[test]
+    fn tensors_wait_for_each_other_on_one_link_and_one_way() {
+        let mut network = Network::new(1, Config::default());
+        let latency = network.latency(0, 1);
+        let second = Timestamp(1_000_000);
+        let mut arrival = |from, to| network.transfer(Timestamp(0), (from, to), 500, 500);
+        assert_eq!(arrival(0, 1), Some(second + latency));
+        assert_eq!(arrival(0, 1), Some(second + Duration::from_secs(1) + latency));
+        assert_eq!(arrival(1, 0), Some(second + latency));
+        assert_eq!(arrival(2, 2), Some(Timestamp(0)), "to itself");
+    }
+
+    #[test]
+    fn bits_flip_as_often_as_asked_for() {
+        let mut network = Network::new(1, Config::default());
+        assert!((0..100).all(|_| network.flipped_bit(9).is_none()));
+        network.corrupt(0.25);
+        let flipped: Vec<usize> = (0..2000).filter_map(|_| network.flipped_bit(9)).collect();
+        assert!((flipped.len() as f64 / 2000.0 - 0.25).abs() < 0.03);
+        assert!(flipped.iter().all(|bit| *bit < 72) && flipped.contains(&71));
     }
 
     #[test]

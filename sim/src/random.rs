@@ -17,6 +17,10 @@ pub enum Purpose {
     Links,
     /// Which messages are lost, doubled or held back.
     Faults,
+    /// What a swarm's seed makes of everything else.
+    Swarm,
+    /// Who is linked to whom.
+    Gossip,
     /// When nodes start and how long their loads take.
     Machines,
     /// The choices of algorithms that have no nodes, links or clock: orders and groups.
@@ -26,14 +30,24 @@ pub enum Purpose {
 /// The generator of a seed for one purpose.
 #[must_use]
 pub fn generator(seed: u64, purpose: Purpose) -> ChaCha12Rng {
+    numbered(seed, purpose, 0)
+}
+
+/// The generator of the `n`-th thing of a kind, where what one is must not depend on how many
+/// there are before it. Numbers count from 1; 0 is the kind's own.
+#[must_use]
+pub fn numbered(seed: u64, purpose: Purpose, n: u64) -> ChaCha12Rng {
     let mut generator = ChaCha12Rng::seed_from_u64(seed);
-    generator.set_stream(match purpose {
+    let purpose = match purpose {
         Purpose::Workload => 1,
         Purpose::Links => 2,
         Purpose::Faults => 3,
         Purpose::Machines => 4,
+        Purpose::Gossip => 5,
+        Purpose::Swarm => 6,
         Purpose::Solvers => 16,
-    });
+    };
+    generator.set_stream(n << 8 | purpose);
     generator
 }
 

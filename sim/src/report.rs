@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    converge::{Fairness, Report, Setup},
+    converge::{Fairness, Observation, Report, Setup},
     stats,
 };
 
@@ -30,6 +30,24 @@ pub struct Medians {
     pub jain: Fairness,
     /// Seconds.
     pub mean_inference_time: f64,
+    /// Bytes of gossip.
+    pub advert_bytes_per_s: f64,
+    /// What was observed, if inferences ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<MedianObservation>,
+}
+
+/// The same figures as an [`Observation`], each the median over all seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MedianObservation {
+    /// See [`Observation::throughput`]; so for all below.
+    pub throughput: f64,
+    /// Seconds.
+    pub mean_latency: f64,
+    /// Seconds.
+    pub mean_inference_time: f64,
+    /// Fairness.
+    pub jain: Fairness,
 }
 
 impl Medians {
@@ -55,6 +73,29 @@ impl Medians {
                 inference_time: median(|report| report.jain.inference_time)?,
             },
             mean_inference_time: median(|report| report.mean_inference_time)?,
+            advert_bytes_per_s: median(|report| report.advert_bytes_per_s)?,
+            observed: MedianObservation::of(reports),
+        })
+    }
+}
+
+impl MedianObservation {
+    fn of(reports: &[Report]) -> Option<Self> {
+        let observed: Vec<Observation> =
+            reports.iter().filter_map(|report| report.observed).collect();
+        let median = |figure: fn(&Observation) -> f64| {
+            let figures: Vec<f64> = observed.iter().map(figure).collect();
+            stats::median(&figures)
+        };
+        Some(Self {
+            throughput: median(|observed| observed.throughput)?,
+            mean_latency: median(|observed| observed.mean_latency)?,
+            mean_inference_time: median(|observed| observed.mean_inference_time)?,
+            jain: Fairness {
+                pieces: median(|observed| observed.jain.pieces)?,
+                busy: median(|observed| observed.jain.busy)?,
+                inference_time: median(|observed| observed.jain.inference_time)?,
+            },
         })
     }
 }
@@ -164,6 +205,22 @@ pub fn table_foot(medians: &Medians, eps: f64) -> String {
     ])
 }
 
+/// What was observed of a seed's inferences, in words.
+#[must_use]
+pub fn observed_line(observed: &Observation) -> String {
+    format!(
+        "        observed for {} s: {:.1} inferences/s, mean latency {:.1} ms, mean inference time \
+         of a piece {:.1} ms, Jain rate {:.3}, load {:.3}, time {:.3}",
+        observed.seconds,
+        observed.throughput,
+        observed.mean_latency * 1e3,
+        observed.mean_inference_time * 1e3,
+        observed.jain.pieces,
+        observed.jain.busy,
+        observed.jain.inference_time,
+    )
+}
+
 #[derive(Serialize)]
 struct Tagged<'a, T> {
     algorithm: &'static str,
@@ -205,6 +262,8 @@ mod tests {
             gap_per_piece: 0.01,
             jain: Fairness { pieces: 0.9, busy: 0.8, inference_time: 0.7 },
             mean_inference_time: 0.02,
+            advert_bytes_per_s: 1000.0,
+            observed: None,
             trace_hash: "ab".repeat(32),
         }
     }

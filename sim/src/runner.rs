@@ -60,7 +60,7 @@ fn in_order<T>(
 }
 
 /// A panic in one seed says something about that seed, and nothing about the others.
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| text_of(panic.as_ref()))
 }
 

@@ -18,7 +18,7 @@ use starling_protocol::{
 };
 use thiserror::Error;
 
-use crate::random::{Purpose, generator};
+use crate::random::{self, Purpose, generator};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,22 @@ pub struct Request {
     pub plan: Plan,
 }
 
+impl Request {
+    /// The session of this number. What it is depends on the seed, the number and its pieces
+    /// alone, and not on how many others there are.
+    #[must_use]
+    pub fn numbered(seed: u64, number: u32, pieces: usize) -> Self {
+        let mut rng = random::numbered(seed, Purpose::Workload, 2 * u64::from(number) + 1);
+        draw_request(&mut rng, number as usize, pieces)
+    }
+
+    /// The id of the session of this number.
+    #[must_use]
+    pub fn session_id(number: u32) -> SessionId {
+        SessionId { requester: numbered(REQUESTER, number as usize), number: u64::from(number) }
+    }
+}
+
 /// All machines and sessions of one seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
@@ -183,6 +199,20 @@ impl Workload {
 }
 
 impl Machine {
+    /// The machine of this number. What it is depends on the seed and the number alone, and not on
+    /// how many others there are.
+    #[must_use]
+    pub fn numbered(seed: u64, number: u32, slots: u16) -> Self {
+        let mut rng = random::numbered(seed, Purpose::Workload, 2 * u64::from(number) + 2);
+        draw_machine(&mut rng, &Size { pieces: 1, providers: 1, slots: Some(slots) })
+    }
+
+    /// The id of the machine of this number.
+    #[must_use]
+    pub fn id(number: u32) -> NodeId {
+        numbered(MACHINE, number as usize)
+    }
+
     /// This machine in the eyes of the cost model.
     #[must_use]
     pub fn provider(&self) -> Provider {
@@ -235,7 +265,7 @@ fn numbered(kind: u8, n: usize) -> NodeId {
 
 /// Nodes take a provider that is much slower than a piece's best for infeasible, so the optimum
 /// that they are held against must do so too.
-fn within_spread(terms: Terms, rates: Vec<Option<Nats>>) -> Vec<Option<Nats>> {
+pub(crate) fn within_spread(terms: Terms, rates: Vec<Option<Nats>>) -> Vec<Option<Nats>> {
     let best = rates.iter().flatten().max().copied();
     let near = |rate: &Nats| best.is_some_and(|best| best - *rate <= terms.spread);
     rates.into_iter().map(|rate| rate.filter(near)).collect()
@@ -292,6 +322,14 @@ mod tests {
         let best = instance.log_rates.iter().map(|rates| (0..5).max_by_key(|j| rates[*j]));
         let distinct: std::collections::BTreeSet<_> = best.collect();
         assert!(distinct.len() > 1, "one machine is the best for every piece");
+    }
+
+    #[test]
+    fn what_is_numbered_does_not_depend_on_the_others() {
+        assert_eq!(Machine::numbered(1, 7, 4), Machine::numbered(1, 7, 4));
+        assert_ne!(Machine::numbered(1, 7, 4).speed, Machine::numbered(1, 8, 4).speed);
+        assert_eq!(Request::numbered(1, 7, 4).plan.pieces().len(), 4);
+        assert_ne!(Request::numbered(1, 7, 4), Request::numbered(2, 7, 4));
     }
 
     #[test]

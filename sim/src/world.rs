@@ -1,14 +1,15 @@
-//! Virtual time: nodes, the queue of what will happen to them, and faults as verbs.
+//! Virtual time: nodes, the queue of what will happen to them, and what becomes of it.
 //!
 //! Events are ordered by (time, insertion number), so ties are first come, first served. Every
 //! message goes through the wire's codec, and what a node hears is what the bytes decode to.
+//! Each node reads the time off a [`Clock`](crate::clock::Clock) of its own.
 //!
-//! Gossip is modelled as what it achieves: an advert goes to every other node over that pair's own
-//! link, with its own latency and faults.
+//! Adverts spread over a [mesh](crate::gossip), inferences run through the pieces that providers
+//! have loaded ([`inference`](crate::inference)), and what may go wrong on purpose is in
+//! [`fault`](crate::fault).
 
 use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use rand_chacha::ChaCha12Rng;
 use starling_protocol::{
     BlobId, NodeId, SessionId, Timestamp,
     host::LoadOrder,
-    model::ModelProfile,
+    model::{ModelProfile, Speed},
     node::{Command, Config, Input, Node, Output},
     plan::Plan,
     session::Planning,
@@ -27,8 +28,14 @@ use starling_protocol::{
 use thiserror::Error;
 
 use crate::{
-    ledger::{Class, Ledger},
+    clock::Clock,
+    delivery::{Delivery, Trace, flip, session_of},
+    gossip::{self, Gossip},
+    inference::{Frame, Inference},
+    journal::{Detail, Journal},
+    ledger::{Class, Ledger, Sighting},
     network::{self, Network},
+    queue::Queue,
     random::{Purpose, generator},
 };
 
@@ -54,7 +61,7 @@ impl Default for Settings {
             start_max: Duration::from_millis(100),
             load_min: Duration::from_millis(5),
             load_max: Duration::from_millis(50),
-            steps_max: 200_000_000,
+            steps_max: 2_000_000_000,
         }
     }
 }
@@ -76,39 +83,40 @@ pub enum Stuck {
 
 /// Nodes in virtual time.
 pub struct World {
-    settings: Settings,
-    now: Timestamp,
-    queue: BinaryHeap<Reverse<Event>>,
-    pushed: u64,
+    pub(crate) settings: Settings,
+    pub(crate) now: Timestamp,
+    queue: Queue<Delivery>,
     steps: u64,
-    peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
+    // The places of those that live.
+    alive: Vec<usize>,
     places: BTreeMap<NodeId, usize>,
-    network: Network,
+    pub(crate) network: Network,
+    pub(crate) gossip: Gossip,
     machines: ChaCha12Rng,
-    ledger: Ledger,
-    trace: blake3::Hasher,
+    pub(crate) ledger: Ledger,
+    pub(crate) inference: Inference,
+    journal: Journal,
+    trace: Trace,
 }
 
-struct Peer {
-    id: NodeId,
+/// A machine, and the process that runs on it.
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    // To start it again from.
+    pub(crate) config: Config,
     // Nothing once it has crashed.
-    node: Option<Node>,
+    pub(crate) node: Option<Node>,
+    // Counts its starts: what was meant for an earlier life does not happen to a later one.
+    pub(crate) life: u32,
     // The earliest wake-up in the queue.
-    wake: Option<Timestamp>,
-}
-
-struct Event {
-    at: Timestamp,
-    number: u64,
-    to: usize,
-    what: Delivery,
-}
-
-enum Delivery {
-    Advert { from: NodeId, bytes: Arc<[u8]> },
-    Local(Input),
-    Message { from: NodeId, bytes: Arc<[u8]>, class: Class },
-    Wake,
+    pub(crate) wake: Option<Timestamp>,
+    // What waits while the process is frozen; nothing while it runs.
+    pub(crate) frozen: Option<VecDeque<Delivery>>,
+    pub(crate) clock: Clock,
+    // What the machine really does per second, and by how much it is slowed down.
+    pub(crate) speed: Speed,
+    pub(crate) slowness: f64,
 }
 
 impl World {
@@ -117,15 +125,18 @@ impl World {
     pub fn new(seed: u64, settings: Settings) -> Self {
         Self {
             now: Timestamp(0),
-            queue: BinaryHeap::new(),
-            pushed: 0,
+            queue: Queue::new(),
             steps: 0,
             peers: Vec::new(),
+            alive: Vec::new(),
             places: BTreeMap::new(),
             network: Network::new(seed, settings.network),
+            gossip: Gossip::new(seed),
             machines: generator(seed, Purpose::Machines),
             ledger: Ledger::default(),
-            trace: blake3::Hasher::new(),
+            inference: Inference::default(),
+            journal: Journal::default(),
+            trace: Trace::default(),
             settings,
         }
     }
@@ -134,6 +145,12 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// What the clock of the node at a place shows.
+    #[must_use]
+    pub fn now_at(&self, place: usize) -> Timestamp {
+        self.peers[place].clock.read(self.now)
     }
 
     /// Events so far.
@@ -148,10 +165,28 @@ impl World {
         &self.ledger
     }
 
-    /// A hash of all that ever happened to any node: when, to which, and every byte of it.
+    /// What happened, in words.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// How much of what happens is written down.
+    pub fn keep_journal(&mut self, detail: Detail) {
+        self.journal.keep(detail);
+    }
+
+    /// The bytes of gossip that a node has sent and received.
+    #[must_use]
+    pub fn gossip_load(&self, place: usize) -> gossip::Load {
+        self.gossip.load(place)
+    }
+
+    /// A hash of all that ever happened to any node: when, to which, and every byte of it. Copies
+    /// of an advert after the first are dropped before a node hears of them, and don't count.
     #[must_use]
     pub fn trace_hash(&self) -> blake3::Hash {
-        self.trace.finalize()
+        self.trace.hash()
     }
 
     /// The node at a place, unless it has crashed.
@@ -171,39 +206,68 @@ impl World {
         self.places.get(id).copied()
     }
 
+    /// The id of the node at a place.
+    #[must_use]
+    pub fn id(&self, place: usize) -> NodeId {
+        self.peers[place].id
+    }
+
+    /// What the node at a place was started from.
+    #[must_use]
+    pub fn config(&self, place: usize) -> &Config {
+        &self.peers[place].config
+    }
+
     /// Adds a node, which starts within [`Settings::start_max`], and returns its place.
     ///
     /// # Panics
     /// If there is a node of this id already.
     pub fn add(&mut self, config: Config) -> usize {
+        self.add_with_clock(config, Clock::default())
+    }
+
+    /// Adds a node with a clock of its own.
+    ///
+    /// # Panics
+    /// If there is a node of this id already.
+    pub fn add_with_clock(&mut self, config: Config, clock: Clock) -> usize {
         let (place, id) = (self.peers.len(), config.id);
         let taken = self.places.insert(id, place);
         assert!(taken.is_none(), "two nodes of one id");
-        self.peers.push(Peer { id, node: Some(Node::new(config)), wake: None });
-        let start = self.machines.random_range(Duration::ZERO..=self.settings.start_max);
-        self.push(start, place, Delivery::Local(Input::Tick));
+        self.peers.push(Peer {
+            id,
+            node: None,
+            life: 0,
+            wake: None,
+            frozen: None,
+            clock,
+            speed: config.speed,
+            slowness: 1.0,
+            config,
+        });
+        self.gossip.add();
+        self.inference.add();
+        let delay = self.machines.random_range(Duration::ZERO..=self.settings.start_max);
+        self.begin_life(place, delay);
         place
     }
 
     /// Opens a session at a node, under a number never used there before.
     pub fn open(&mut self, place: usize, number: u64, profile: ModelProfile, planning: Planning) {
-        let requester = self.peers[place].id;
-        self.ledger.on_open(SessionId { requester, number });
-        let command = Command::Open { session: number, profile, planning };
-        self.push(Duration::ZERO, place, Delivery::Local(Input::Command(command)));
+        let session = SessionId { requester: self.peers[place].id, number };
+        self.ledger.on_open(session);
+        self.inference.on_open(session, profile.clone());
+        self.note(Detail::Events, || format!("session {session} opens"));
+        self.command(place, Command::Open { session: number, profile, planning });
     }
 
-    /// A node falls silent for good. The others notice when their connections to it close, one
-    /// link latency later; what it had sent before still arrives.
-    pub fn crash(&mut self, place: usize) {
-        self.peers[place].node = None;
-        let id = self.peers[place].id;
-        for other in 0..self.peers.len() {
-            if other != place {
-                let delay = self.network.latency(place, other);
-                self.push(delay, other, Delivery::Local(Input::Left(id)));
-            }
-        }
+    /// Closes a session.
+    pub fn close(&mut self, place: usize, number: u64) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        self.ledger.on_close(session);
+        self.inference.on_end(session);
+        self.note(Detail::Events, || format!("session {session} is closed"));
+        self.command(place, Command::Close { session: number });
     }
 
     /// Runs until `done`, which is asked after each event.
@@ -217,9 +281,9 @@ impl World {
     ) -> Result<(), Stuck> {
         let end = self.now + limit;
         while !done(self) {
-            match self.queue.peek() {
+            match self.queue.next_at() {
                 None => return Err(Stuck::Silence),
-                Some(Reverse(next)) if next.at > end => return Err(Stuck::Time(limit)),
+                Some(next) if next > end => return Err(Stuck::Time(limit)),
                 Some(_) if self.steps >= self.settings.steps_max => {
                     return Err(Stuck::Steps(self.settings.steps_max));
                 }
@@ -246,35 +310,133 @@ impl World {
 
     /// Lets the next event happen, if there is any.
     pub fn step(&mut self) {
-        let Some(Reverse(event)) = self.queue.pop() else { return };
+        let Some(event) = self.queue.pop() else { return };
         assert!(event.at >= self.now, "time runs backwards");
         self.now = event.at;
         self.steps += 1;
-        if let Delivery::Message { class, .. } = event.what {
-            self.ledger.on_copy_gone(class);
+        match &mut self.peers[event.to].frozen {
+            // It would be woken when it thaws anyhow.
+            Some(_) if matches!(event.what, Delivery::Wake { .. }) => {}
+            Some(waiting) if waiting.len() < FROZEN_MAX => waiting.push_back(event.what),
+            Some(_) => self.lose(&event.what),
+            None => self.happen(event.to, event.what),
         }
-        let Some(node) = &self.peers[event.to].node else { return };
-        if let Delivery::Wake = event.what {
-            let deadline = node.deadline();
-            let wake = &mut self.peers[event.to].wake;
-            if *wake != Some(event.at) {
-                // An earlier one was set after this.
-                return;
-            }
-            *wake = None;
-            if deadline > self.now {
-                // It has moved since.
-                self.arm(event.to, deadline);
-                return;
-            }
-        }
-        self.record(&event);
-        self.feed(event.to, open(event.what));
     }
 
-    fn feed(&mut self, place: usize, input: Input) {
-        let Some(node) = self.peers[place].node.as_mut() else { return };
-        let outputs = node.handle(self.now, input);
+    fn happen(&mut self, place: usize, what: Delivery) {
+        self.lose(&what);
+        let peer = &self.peers[place];
+        if what.life().is_some_and(|life| life != peer.life) {
+            return;
+        }
+        if peer.node.is_none() {
+            return self.bounce(place, what);
+        }
+        match what {
+            Delivery::Ask { from, ids } => self.on_asked(place, from, &ids),
+            Delivery::Copy { number, from } => self.on_copy(place, number, from),
+            Delivery::Done { frame, .. } => self.on_done(place, &frame),
+            Delivery::Frame(frame) => self.on_frame(place, *frame),
+            Delivery::Heartbeat { .. } => self.on_heartbeat(place),
+            Delivery::Local { input, .. } => self.on_local(place, *input),
+            Delivery::Message { from, bytes, .. } => self.on_message(place, from, &bytes),
+            Delivery::Tell { from, ids } => self.on_told(place, from, &ids),
+            Delivery::Wake { .. } => self.on_wake(place),
+        }
+    }
+
+    /// A copy of a message is on its way no longer, whatever becomes of it.
+    pub(crate) fn lose(&mut self, what: &Delivery) {
+        if let Delivery::Message { class, .. } = what {
+            self.ledger.on_copy_gone(*class);
+        }
+    }
+
+    fn on_wake(&mut self, place: usize) {
+        let peer = &mut self.peers[place];
+        let Some(node) = &peer.node else { return };
+        if peer.wake != Some(self.now) {
+            // An earlier one was set after this.
+            return;
+        }
+        peer.wake = None;
+        let deadline = node.deadline();
+        if deadline > peer.clock.read(self.now) {
+            // It has moved since.
+            return self.arm(place, deadline);
+        }
+        self.trace.wake(self.now, place);
+        self.feed(place, Input::Tick);
+    }
+
+    fn on_local(&mut self, place: usize, input: Input) {
+        self.trace.local(self.now, place, &input);
+        if let Input::Loaded { piece, epoch, result: Ok(()) } = &input {
+            self.inference.on_loaded(place, piece, *epoch);
+        }
+        self.feed(place, input);
+    }
+
+    fn on_message(&mut self, place: usize, from: u32, bytes: &[u8]) {
+        let from = self.peers[from as usize].id;
+        self.trace.bytes(self.now, place, &from, bytes);
+        match wire::decode(bytes) {
+            Ok(message) => self.feed(place, Input::Message { from, message }),
+            Err(_) => self.ledger.see(Sighting::CorruptMessage),
+        }
+    }
+
+    fn on_copy(&mut self, place: usize, number: u64, from: u32) {
+        if !self.gossip.receive(self.now, place, number) {
+            return;
+        }
+        self.pass_on(place, number, Some(from as usize));
+        let rumour = self.gossip.rumour(number).expect("it was received just now");
+        self.trace.advert(self.now, place, &rumour.from, &rumour.digest);
+        let (from, advert) = (rumour.from, Advert::clone(&rumour.advert));
+        self.feed(place, Input::Advert { from, advert });
+    }
+
+    fn on_heartbeat(&mut self, place: usize) {
+        self.graft(place);
+        let (ids, others) = self.gossip.heartbeat(self.now, place, &self.alive);
+        for other in others {
+            self.tell(place, other, ids.len(), |from| Delivery::Tell { from, ids: ids.clone() });
+        }
+        let life = self.peers[place].life;
+        self.push(gossip::HEARTBEAT, place, Delivery::Heartbeat { life });
+    }
+
+    fn on_told(&mut self, place: usize, from: u32, ids: &[u64]) {
+        self.gossip.on_received(place, ids.len() * gossip::ID_BYTES);
+        let missing: Arc<[u64]> = self.gossip.missing(self.now, place, ids).into();
+        if !missing.is_empty() {
+            self.tell(place, from as usize, missing.len(), |from| Delivery::Ask {
+                from,
+                ids: missing.clone(),
+            });
+        }
+    }
+
+    fn on_asked(&mut self, place: usize, from: u32, ids: &[u64]) {
+        self.gossip.on_received(place, ids.len() * gossip::ID_BYTES);
+        self.ledger.see(Sighting::GossipRepaired);
+        for number in ids {
+            self.send_copy(place, from as usize, *number);
+        }
+    }
+
+    fn tell(&mut self, place: usize, to: usize, ids: usize, what: impl Fn(u32) -> Delivery) {
+        self.gossip.on_sent(place, ids * gossip::ID_BYTES);
+        for delay in self.network.transmit(place, to) {
+            self.push(delay, to, what(short(place)));
+        }
+    }
+
+    pub(crate) fn feed(&mut self, place: usize, input: Input) {
+        let peer = &mut self.peers[place];
+        let Some(node) = peer.node.as_mut() else { return };
+        let outputs = node.handle(peer.clock.read(self.now), input);
         let deadline = node.deadline();
         for output in outputs {
             self.carry_out(place, output);
@@ -284,144 +446,156 @@ impl World {
 
     fn carry_out(&mut self, place: usize, output: Output) {
         match output {
-            Output::Event(event) => self.ledger.on_event(self.peers[place].id, event),
-            Output::Load(order) => self.load(place, &order),
+            Output::Event(event) => {
+                let id = self.peers[place].id;
+                self.note(Detail::Events, || format!("{id} says {event:?}"));
+                self.on_event(place, &event);
+                self.ledger.on_event(id, event);
+            }
+            Output::Load(order) => self.load(place, order),
             Output::Publish(advert) => self.publish(place, &advert),
             Output::Send { to, message } => self.send(place, to, &message),
+            Output::SendInput { session, epoch, request, to } => {
+                self.send_input(place, session, epoch, request, to);
+            }
             Output::Slice { session, plan } => {
                 let slices = made_up_slices(session, &plan);
-                self.push(
-                    Duration::ZERO,
-                    place,
-                    Delivery::Local(Input::Sliced { session, plan, slices }),
-                );
+                self.push_local(Duration::ZERO, place, Input::Sliced { session, plan, slices });
             }
-            // Inference in virtual time is not simulated: no input is ever sent. What is unloaded
-            // leaves nothing behind, and `SessionChanged` never leaves its node.
-            Output::SendInput { .. }
-            | Output::SessionChanged { .. }
-            | Output::Suspect { .. }
-            | Output::Unload(_) => {}
+            Output::Unload(piece) => self.inference.unload(place, &piece),
+            // These never leave their node.
+            Output::SessionChanged { .. } | Output::Suspect { .. } => {}
         }
     }
 
-    fn load(&mut self, place: usize, order: &LoadOrder) {
+    fn load(&mut self, place: usize, order: LoadOrder) {
         let span = self.machines.random_range(self.settings.load_min..=self.settings.load_max);
         let done = Input::Loaded { piece: order.piece, epoch: order.epoch, result: Ok(()) };
-        self.push(span, place, Delivery::Local(done));
+        self.inference.on_order(place, order);
+        self.push_local(span, place, done);
     }
 
     fn publish(&mut self, place: usize, advert: &Advert) {
         let bytes: Arc<[u8]> =
             wire::encode(advert).expect("nodes publish what fits the wire").into();
         self.ledger.on_advert(bytes.len());
-        let from = self.peers[place].id;
-        for other in (0..self.peers.len()).filter(|other| *other != place) {
-            for delay in self.network.transmit(place, other) {
-                self.push(delay, other, Delivery::Advert { from, bytes: Arc::clone(&bytes) });
-            }
+        let id = self.peers[place].id;
+        self.note(Detail::Messages, || format!("{id} publishes {advert:?}"));
+        let heard = wire::decode(&bytes).expect("what was encoded can be decoded");
+        let number = self.gossip.publish(self.now, place, id, heard, bytes);
+        self.pass_on(place, number, None);
+    }
+
+    fn pass_on(&mut self, place: usize, number: u64, except: Option<usize>) {
+        for other in self.gossip.targets(place, except) {
+            self.send_copy(place, other, number);
+        }
+    }
+
+    fn send_copy(&mut self, place: usize, to: usize, number: u64) {
+        let Some(rumour) = self.gossip.rumour(number) else { return };
+        let bytes = rumour.bytes.len();
+        if let Some(bit) = self.network.flipped_bit(bytes) {
+            // Its signature is wrong now, so it goes nowhere whatever it says; but reading it
+            // must do no harm.
+            drop(wire::decode::<Advert>(&flip(&rumour.bytes, bit)));
+            self.ledger.see(Sighting::CorruptAdvert);
+            return self.gossip.on_sent(place, bytes);
+        }
+        self.gossip.on_sent(place, bytes);
+        for delay in self.network.transmit(place, to) {
+            self.push(delay, to, Delivery::Copy { number, from: short(place) });
         }
     }
 
     fn send(&mut self, place: usize, to: NodeId, message: &Message) {
         let bytes: Arc<[u8]> = wire::encode(message).expect("nodes send what fits the wire").into();
         let from = self.peers[place].id;
+        self.note(Detail::Messages, || format!("{from} to {to}: {message:?}"));
         self.ledger.on_message(session_of(from, to, message), message, bytes.len());
         let Some(other) = self.place(&to) else { return };
         let class = Class::of(message);
-        for delay in self.network.transmit(place, other) {
+        let copies = self.network.transmit(place, other);
+        let mut lost = true;
+        for delay in copies {
+            let flipped = self.network.flipped_bit(bytes.len()).map(|bit| flip(&bytes, bit).into());
+            let bytes = flipped.unwrap_or_else(|| Arc::clone(&bytes));
             self.ledger.on_copy_sent(class);
-            self.push(delay, other, Delivery::Message { from, bytes: Arc::clone(&bytes), class });
+            self.push(delay, other, Delivery::Message { from: short(place), bytes, class });
+            lost = false;
+        }
+        if lost {
+            self.ledger.on_lost(message);
         }
     }
 
     /// Sets a wake-up for the deadline, unless an earlier one is set, which will look again.
-    fn arm(&mut self, place: usize, deadline: Timestamp) {
-        let at = deadline.max(self.now + TIMER_GRAIN);
+    pub(crate) fn arm(&mut self, place: usize, deadline: Timestamp) {
         let peer = &mut self.peers[place];
+        let at = peer.clock.when(deadline).max(self.now + TIMER_GRAIN);
         if peer.wake.is_some_and(|wake| wake <= at) {
             return;
         }
         peer.wake = Some(at);
-        self.push(at.since(self.now), place, Delivery::Wake);
+        let life = peer.life;
+        self.queue.push(at, place, Delivery::Wake { life });
     }
 
-    fn push(&mut self, delay: Duration, to: usize, what: Delivery) {
-        self.pushed += 1;
-        self.queue.push(Reverse(Event { at: self.now + delay, number: self.pushed, to, what }));
+    /// Starts the process at a place, after a while.
+    pub(crate) fn begin_life(&mut self, place: usize, delay: Duration) {
+        let peer = &mut self.peers[place];
+        peer.life += 1;
+        peer.wake = None;
+        peer.frozen = None;
+        peer.node = Some(Node::new(peer.config.clone()));
+        let life = peer.life;
+        self.count_the_living();
+        self.graft(place);
+        self.push_local(delay, place, Input::Tick);
+        let first = delay + self.gossip.first_heartbeat();
+        self.push(first, place, Delivery::Heartbeat { life });
     }
 
-    fn record(&mut self, event: &Event) {
-        match &event.what {
-            Delivery::Wake => self.record_parts(event, 0, &[], &[]),
-            Delivery::Advert { from, bytes } => self.record_parts(event, 1, &from.0, bytes),
-            Delivery::Message { from, bytes, .. } => self.record_parts(event, 2, &from.0, bytes),
-            // These never go over a wire, so they have no encoding but this.
-            Delivery::Local(input) => {
-                self.record_parts(event, 3, &[], format!("{input:?}").as_bytes());
+    pub(crate) fn count_the_living(&mut self) {
+        self.alive = self.nodes().map(|(place, _)| place).collect();
+    }
+
+    fn graft(&mut self, place: usize) {
+        for other in self.gossip.graft(place, &self.alive) {
+            if self.network.is_cut(place, other) || self.network.is_cut(other, place) {
+                continue;
             }
+            let delay = self.network.latency(place, other);
+            self.push_local(delay, place, Input::Joined(self.peers[other].id));
+            self.push_local(delay, other, Input::Joined(self.peers[place].id));
         }
     }
 
-    fn record_parts(&mut self, event: &Event, kind: u8, from: &[u8], bytes: &[u8]) {
-        self.trace.update(&event.at.0.to_le_bytes());
-        self.trace.update(&(event.to as u64).to_le_bytes());
-        self.trace.update(&[kind]);
-        self.trace.update(from);
-        self.trace.update(&(bytes.len() as u64).to_le_bytes());
-        self.trace.update(bytes);
+    pub(crate) fn command(&mut self, place: usize, command: Command) {
+        self.push_local(Duration::ZERO, place, Input::Command(command));
+    }
+
+    pub(crate) fn push_local(&mut self, delay: Duration, place: usize, input: Input) {
+        let life = self.peers[place].life;
+        self.push(delay, place, Delivery::Local { life, input: Box::new(input) });
+    }
+
+    pub(crate) fn push(&mut self, delay: Duration, to: usize, what: Delivery) {
+        self.queue.push(self.now + delay, to, what);
+    }
+
+    pub(crate) fn trace_frame(&mut self, place: usize, frame: &Frame) {
+        self.trace.frame(self.now, place, frame);
+    }
+
+    pub(crate) fn note(&mut self, detail: Detail, text: impl FnOnce() -> String) {
+        self.journal.note(detail, self.now, text);
     }
 }
 
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Event {}
-
-/// The input that a delivery is to its node.
-fn open(delivery: Delivery) -> Input {
-    let sound = "what was encoded can be decoded";
-    match delivery {
-        Delivery::Advert { from, bytes } => {
-            Input::Advert { from, advert: wire::decode(&bytes).expect(sound) }
-        }
-        Delivery::Local(input) => input,
-        Delivery::Message { from, bytes, .. } => {
-            Input::Message { from, message: wire::decode(&bytes).expect(sound) }
-        }
-        Delivery::Wake => Input::Tick,
-    }
-}
-
-/// A message carries its session's number alone; whose session it is depends on who speaks.
-fn session_of(from: NodeId, to: NodeId, message: &Message) -> SessionId {
-    match *message {
-        Message::Bid { session, .. }
-        | Message::Renew { session, .. }
-        | Message::Release { session, .. }
-        | Message::Install { session, .. } => SessionId { requester: from, number: session },
-        Message::Award { session, .. }
-        | Message::Refusal { session, .. }
-        | Message::Eviction { session, .. }
-        | Message::Renewed { session, .. }
-        | Message::Ready { session, .. }
-        | Message::Failed { session, .. } => SessionId { requester: to, number: session },
-    }
+/// A place as messages carry it: they are many.
+pub(crate) fn short(place: usize) -> u32 {
+    u32::try_from(place).expect("few nodes")
 }
 
 /// Slices of a graph that nobody will read, with ids that differ where the graphs would.
@@ -439,3 +613,6 @@ const SLICE_BYTES: u32 = 4096;
 /// No timer fires sooner than this, as on a live node. A deadline that lies in the past for good
 /// then costs one event a millisecond and not an endless loop at one instant.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
+
+/// What waits for a frozen process, at most: a kernel's buffers end somewhere too.
+const FROZEN_MAX: usize = 1 << 16;

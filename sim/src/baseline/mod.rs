@@ -26,7 +26,7 @@ mod textbook;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use starling_protocol::{Nats, market::Terms, testing::Instance};
+use starling_protocol::{Nats, market::Terms, session::Bidding, testing::Instance};
 use thiserror::Error;
 
 use crate::lockstep;
@@ -101,9 +101,6 @@ pub enum SolveError {
     /// Not a share.
     #[error("the share of missing adverts must be between 0 and 1")]
     Missing,
-    /// Named, but not written yet.
-    #[error("{0} is not available yet")]
-    NotYet(&'static str),
 }
 
 /// No algorithm of that name.
@@ -122,8 +119,8 @@ pub fn solve(
 ) -> Result<Solution, SolveError> {
     settings.validate()?;
     Ok(match algorithm {
-        Algorithm::Auction => lockstep::run(instance, settings),
-        Algorithm::Forecast => return Err(SolveError::NotYet(algorithm.name())),
+        Algorithm::Auction => lockstep::run(instance, settings, Bidding::Plain),
+        Algorithm::Forecast => lockstep::run(instance, settings, Bidding::Forecast),
         Algorithm::Random => in_turn::random(instance, settings),
         Algorithm::RoundRobin => in_turn::round_robin(instance, settings),
         Algorithm::Greedy => in_turn::greedy(instance, settings),

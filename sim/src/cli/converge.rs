@@ -54,6 +54,9 @@ pub(super) struct Converge {
     /// The longest latency of a link, one way
     #[arg(long, value_name = "MS", default_value_t = 20)]
     latency_max_ms: u64,
+    /// Run inferences through the agreed pieces for so long, and say what they took
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    observe: Option<u32>,
     /// Print one JSON object for each seed, and one with the medians
     #[arg(long)]
     json: bool,
@@ -64,6 +67,7 @@ Examples:
   starling-sim converge --pieces 100 --providers 10 --seeds 20
   starling-sim converge --pieces 1000 --providers 100 --seeds 5 --eps 0.1 --json
   starling-sim converge --loss 0.02 --duplication 0.1 --reordering 0.2
+  starling-sim converge --pieces 40 --providers 5 --seeds 3 --observe 30
 
 Exit code: 0 if every seed passed, 1 if one failed, 2 if the flags make no sense.";
 
@@ -87,6 +91,7 @@ impl Converge {
             reordering: self.reordering,
             ..setup.world.network
         };
+        setup.observe = self.observe.map(|seconds| Duration::from_secs(u64::from(seconds)));
         setup.validate()?;
         Ok(setup)
     }
@@ -133,6 +138,9 @@ impl Converge {
         }
         let (shortest, longest) = (self.latency_min_ms, self.latency_max_ms);
         command += &format!(" --latency-min-ms {shortest} --latency-max-ms {longest}");
+        if let Some(seconds) = self.observe {
+            command += &format!(" --observe {seconds}");
+        }
         command + &format!(" --first-seed {seed} --seeds 1")
     }
 }
@@ -156,11 +164,14 @@ impl Sink<'_> {
     fn take(&mut self, seed: u64, result: Result<Report, Failure>) -> io::Result<()> {
         match result {
             Ok(report) => {
-                let line = if self.flags.json {
+                let mut line = if self.flags.json {
                     report::json(&report)
                 } else {
                     report::table_row(&report, self.eps)
                 };
+                if let Some(observed) = report.observed.filter(|_| !self.flags.json) {
+                    line += &format!("\n{}", report::observed_line(&observed));
+                }
                 self.passed.push(report);
                 writeln!(io::stdout(), "{line}")
             }

@@ -2,6 +2,9 @@
 
 mod converge;
 mod solve;
+mod replay;
+mod scenario;
+mod swarm;
 
 use std::{io, process::ExitCode};
 
@@ -32,6 +35,18 @@ enum Command {
     /// `starling_sim::baseline`.
     #[command(after_help = solve::EXAMPLES)]
     Solve(solve::Solve),
+    /// Play one seed of a swarm, and print its configuration and what happens.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::Replay),
+    /// Play scenarios: who lives in a world, what goes wrong when, and what must come of it.
+    #[command(after_help = scenario::EXAMPLES)]
+    Scenario(scenario::Play),
+    /// Play many seeds, each of which picks everything: machines, links, faults and their times.
+    ///
+    /// A failing seed is printed with its whole configuration, the command that plays it again and
+    /// a smaller scenario that fails alike.
+    #[command(after_help = swarm::EXAMPLES)]
+    Swarm(swarm::Swarm),
 }
 
 /// How a command ended that could do its work.
@@ -61,6 +76,9 @@ pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
         Command::Solve(flags) => flags.run(),
+        Command::Replay(flags) => flags.run(),
+        Command::Scenario(flags) => flags.run(),
+        Command::Swarm(flags) => flags.run(),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,

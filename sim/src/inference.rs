@@ -1,0 +1,369 @@
+//! Inference in virtual time: requests through the pieces that providers have loaded.
+//!
+//! A request's input goes over the link to its first piece, waits there for the one processor that
+//! all pieces at a provider share, is computed in the machine's real time, and its output goes on
+//! to the next piece, and home from the last. As on a live node, a frame of another plan (epoch,
+//! previous hop) is dropped, a result counts only from the last piece's provider, and a node feeds
+//! what a run took to its own state machine.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use starling_protocol::{
+    NodeId, PieceId, SessionId, Timestamp,
+    host::LoadOrder,
+    model::{ModelProfile, Work},
+    node::{Command, Event, Input, PieceRun},
+    plan::LayerRange,
+    wire::Hop,
+};
+
+use crate::{
+    delivery::Delivery,
+    ledger::Sighting,
+    world::{World, short},
+};
+
+/// A tensor on its way, by what it is; nobody looks at its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u32,
+    pub(crate) request: u64,
+    /// The piece that it is for; nothing for a result.
+    pub(crate) index: Option<u16>,
+    /// The place of its sender.
+    pub(crate) from: u32,
+    /// The piece that it is from; the first for an input.
+    pub(crate) sent_by: u16,
+}
+
+/// What was observed of one session's inferences.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Served {
+    /// From sending the input to the arrival of the output, in seconds, replays included.
+    pub latencies: Vec<f64>,
+}
+
+/// What was observed of all inferences since a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// By session.
+    pub sessions: BTreeMap<SessionId, Served>,
+    /// Seconds of compute by place.
+    pub busy: Vec<f64>,
+    /// By piece: the runs, and the seconds from arrival to end of all of them together.
+    pub pieces: BTreeMap<PieceId, (u64, f64)>,
+}
+
+/// All pieces, processors and requests of a world.
+#[derive(Default)]
+pub(crate) struct Inference {
+    profiles: BTreeMap<SessionId, ModelProfile>,
+    processors: Vec<Processor>,
+    streams: BTreeMap<SessionId, Stream>,
+    observed: Observed,
+}
+
+/// One machine's pieces and the processor that they share.
+#[derive(Default)]
+struct Processor {
+    ordered: BTreeMap<PieceId, LoadOrder>,
+    loaded: BTreeMap<PieceId, LoadOrder>,
+    free_at: Timestamp,
+    queued: usize,
+}
+
+/// What an application wants of a session, and what it waits for.
+#[derive(Default)]
+struct Stream {
+    wanted: usize,
+    next: u64,
+    // By request; sent when its input first left.
+    pending: BTreeMap<u64, Option<Timestamp>>,
+    last: Option<NodeId>,
+    ready: bool,
+    replayed: BTreeSet<u64>,
+}
+
+impl Inference {
+    pub(crate) fn add(&mut self) {
+        self.processors.push(Processor::default());
+        self.observed.busy.push(0.0);
+    }
+
+    pub(crate) fn on_open(&mut self, session: SessionId, profile: ModelProfile) {
+        self.profiles.insert(session, profile);
+        self.streams.entry(session).or_default();
+    }
+
+    pub(crate) fn on_end(&mut self, session: SessionId) {
+        self.streams.remove(&session);
+    }
+
+    pub(crate) fn on_order(&mut self, place: usize, order: LoadOrder) {
+        self.processors[place].ordered.insert(order.piece, order);
+    }
+
+    pub(crate) fn on_loaded(&mut self, place: usize, piece: &PieceId, epoch: u32) {
+        let processor = &mut self.processors[place];
+        if let Some(order) = processor.ordered.get(piece).filter(|order| order.epoch == epoch) {
+            processor.loaded.insert(*piece, order.clone());
+        }
+    }
+
+    pub(crate) fn unload(&mut self, place: usize, piece: &PieceId) {
+        self.processors[place].ordered.remove(piece);
+        self.processors[place].loaded.remove(piece);
+    }
+
+    /// A process is dead, with all that it had loaded and queued.
+    pub(crate) fn forget(&mut self, place: usize, id: NodeId) {
+        self.processors[place] = Processor::default();
+        self.streams.retain(|session, _| session.requester != id);
+    }
+
+    pub(crate) fn is_busy(&self, now: Timestamp, place: usize) -> bool {
+        self.processors[place].free_at > now
+    }
+
+    fn work(&self, order: &LoadOrder) -> Option<Work> {
+        Some(self.profiles.get(&order.piece.session)?.piece(order.layers).work)
+    }
+
+    /// The piece that a frame is for, if it is loaded here and the frame is of its plan.
+    fn accepts(&self, place: usize, frame: &Frame, from: NodeId) -> Option<&LoadOrder> {
+        let piece = PieceId { session: frame.session, index: frame.index? };
+        let order = self.processors[place].loaded.get(&piece)?;
+        let previous = neighbour(order, order.previous);
+        (frame.epoch == order.epoch && from == previous).then_some(order)
+    }
+
+    fn input_bytes(&self, session: &SessionId) -> u64 {
+        let profile = self.profiles.get(session);
+        profile.map_or(0, |profile| profile.piece(LayerRange { first: 0, end: 1 }).bytes_in)
+    }
+
+    fn output_bytes(&self, order: &LoadOrder) -> u64 {
+        let profile = self.profiles.get(&order.piece.session);
+        profile.map_or(0, |profile| profile.piece(order.layers).bytes_out)
+    }
+}
+
+impl World {
+    /// From now on, the application of a session keeps this many requests waiting or in flight: a
+    /// new one goes in as soon as an output has come. None ends the stream.
+    pub fn stream(&mut self, place: usize, number: u64, wanted: usize) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        if let Some(stream) = self.inference.streams.get_mut(&session) {
+            stream.wanted = wanted;
+            self.top_up(place, session);
+        }
+    }
+
+    /// What was observed since the world began, or since it was last
+    /// [observed afresh](Self::observe_afresh).
+    #[must_use]
+    pub fn observed(&self) -> &Observed {
+        &self.inference.observed
+    }
+
+    /// Forgets what was observed so far.
+    pub fn observe_afresh(&mut self) {
+        let busy = vec![0.0; self.peers.len()];
+        self.inference.observed = Observed { busy, ..Observed::default() };
+    }
+
+    /// Requests of a session that wait for their outputs.
+    #[must_use]
+    pub fn pending(&self, session: &SessionId) -> usize {
+        self.inference.streams.get(session).map_or(0, |stream| stream.pending.len())
+    }
+
+    /// Whether every session that is not over has loaded its pieces.
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.inference.streams.values().all(|stream| stream.ready)
+    }
+
+    pub(crate) fn on_event(&mut self, place: usize, event: &Event) {
+        let requester = self.peers[place].id;
+        let session = |number: &u64| SessionId { requester, number: *number };
+        match event {
+            Event::Ready { session: number, agreement, .. } => {
+                if let Some(stream) = self.inference.streams.get_mut(&session(number)) {
+                    stream.last = agreement.pieces.last().map(|piece| piece.provider);
+                    stream.ready = true;
+                }
+            }
+            Event::Failed { session: number, .. } => self.inference.on_end(session(number)),
+            Event::Refused { session: number, request } => {
+                if let Some(stream) = self.inference.streams.get_mut(&session(number)) {
+                    stream.pending.remove(request);
+                }
+            }
+            // Events that change nothing about who runs what.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn send_input(
+        &mut self,
+        place: usize,
+        number: u64,
+        epoch: u32,
+        request: u64,
+        to: NodeId,
+    ) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        let now = self.now;
+        let Some(stream) = self.inference.streams.get_mut(&session) else { return };
+        let Some(sent) = stream.pending.get_mut(&request) else { return };
+        if sent.is_some() && stream.replayed.insert(request) {
+            self.ledger.see(Sighting::Replay);
+        }
+        sent.get_or_insert(now);
+        let from = short(place);
+        let frame = Frame { session, epoch, request, index: Some(0), from, sent_by: 0 };
+        let bytes = self.inference.input_bytes(&session);
+        self.send_frame(place, to, frame, bytes);
+    }
+
+    pub(crate) fn on_frame(&mut self, place: usize, frame: Frame) {
+        self.trace_frame(place, &frame);
+        let from = self.peers[frame.from as usize].id;
+        if frame.index.is_none() {
+            return self.on_result(place, &frame, from);
+        }
+        let order = self.inference.accepts(place, &frame, from);
+        let Some(work) = order.and_then(|order| self.inference.work(order)) else {
+            return self.ledger.see(Sighting::FrameOfAnotherPlan);
+        };
+        let span = self.real_time(place, &work);
+        let processor = &mut self.inference.processors[place];
+        if processor.queued >= QUEUE_MAX {
+            return;
+        }
+        processor.queued += 1;
+        processor.free_at = self.now.max(processor.free_at) + span;
+        let (wait, life) = (processor.free_at.since(self.now), self.peers[place].life);
+        let piece = PieceId { session: frame.session, index: frame.index.unwrap_or(0) };
+        let (runs, seconds) = self.inference.observed.pieces.entry(piece).or_default();
+        *runs += 1;
+        *seconds += wait.as_secs_f64();
+        self.push(wait, place, Delivery::Done { life, frame: Box::new(frame) });
+    }
+
+    pub(crate) fn on_done(&mut self, place: usize, frame: &Frame) {
+        self.inference.processors[place].queued -= 1;
+        let from = self.peers[frame.from as usize].id;
+        // What was unloaded while it waited still runs, and goes nowhere.
+        let Some(order) = self.inference.accepts(place, frame, from).cloned() else { return };
+        let Some(work) = self.inference.work(&order) else { return };
+        let real = self.real_time(place, &work).as_secs_f64();
+        self.inference.observed.busy[place] += real;
+        let peer = &self.peers[place];
+        let seconds = if peer.config.speed == peer.speed {
+            real
+        } else {
+            // It lies to itself too.
+            peer.config.speed.seconds(&work)
+        };
+        self.feed(place, Input::Ran { work, seconds });
+        let index = frame.index.unwrap_or(0);
+        let next = match order.next {
+            Hop::Piece(_) => Some(index + 1),
+            Hop::Requester => None,
+        };
+        let on = Frame { index: next, from: short(place), sent_by: index, ..*frame };
+        self.send_frame(
+            place,
+            neighbour(&order, order.next),
+            on,
+            self.inference.output_bytes(&order),
+        );
+    }
+
+    fn on_result(&mut self, place: usize, frame: &Frame, from: NodeId) {
+        let Some(stream) = self.inference.streams.get_mut(&frame.session) else { return };
+        let own = frame.session.requester == self.peers[place].id;
+        if !own || stream.last != Some(from) {
+            return;
+        }
+        let Some(sent) = stream.pending.remove(&frame.request) else { return };
+        let latency = sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
+        let served = self.inference.observed.sessions.entry(frame.session).or_default();
+        served.latencies.push(latency.as_secs_f64());
+        let (session, request) = (frame.session.number, frame.request);
+        let runs = self.runs_of(place, session);
+        self.feed(place, Input::OutputArrived { session, request, runs });
+        self.top_up(place, frame.session);
+    }
+
+    /// What each piece's provider says that it took: the truth, even where its adverts lie.
+    fn runs_of(&self, place: usize, session: u64) -> Vec<PieceRun> {
+        let session = self.node(place).and_then(|node| node.session(session));
+        let assigned = (0..).map_while(|index| Some((index, session?.assigned(index)?)));
+        let run = |(index, (provider, work)): (u16, (NodeId, _))| {
+            let seconds = self.real_time(self.place(&provider)?, &work).as_secs_f64();
+            Some(PieceRun { index, provider, seconds })
+        };
+        assigned.filter_map(run).collect()
+    }
+
+    fn top_up(&mut self, place: usize, session: SessionId) {
+        let Some(stream) = self.inference.streams.get_mut(&session) else { return };
+        let mut requests = Vec::new();
+        while stream.pending.len() < stream.wanted {
+            requests.push(stream.next);
+            stream.pending.insert(stream.next, None);
+            stream.next += 1;
+        }
+        for request in requests {
+            self.command(place, Command::Infer { session: session.number, request });
+        }
+    }
+
+    fn send_frame(&mut self, place: usize, to: NodeId, frame: Frame, bytes: u64) {
+        let Some(other) = self.place(&to) else { return };
+        let ends = [place, other].map(|place| self.peers[place].config.bandwidth);
+        let bandwidth = ends[0].min(ends[1]);
+        if self.network.flipped_bit(TENSOR_HEADER_BYTES).is_some() {
+            // Its checksum is wrong, so it is dropped there.
+            return self.ledger.see(Sighting::CorruptTensor);
+        }
+        match self.network.transfer(self.now, (place, other), bytes, bandwidth) {
+            Some(at) => self.push(at.since(self.now), other, Delivery::Frame(Box::new(frame))),
+            None => {
+                let piece = PieceId { session: frame.session, index: frame.sent_by };
+                let input = Input::EdgeFailed { piece, epoch: frame.epoch };
+                self.push_local(EDGE_PATIENCE, place, input);
+            }
+        }
+    }
+
+    fn real_time(&self, place: usize, work: &Work) -> Duration {
+        let peer = &self.peers[place];
+        let seconds = peer.speed.seconds(work) * peer.slowness;
+        Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
+    }
+}
+
+fn neighbour(order: &LoadOrder, hop: Hop) -> NodeId {
+    match hop {
+        Hop::Piece(node) => node,
+        Hop::Requester => order.piece.session.requester,
+    }
+}
+
+/// Jobs that wait for one processor, as on a live node.
+const QUEUE_MAX: usize = 512;
+/// How long a stream takes to notice that nothing gets through.
+const EDGE_PATIENCE: Duration = Duration::from_secs(5);
+/// No piece is worth waiting longer for.
+const RUN_MAX: Duration = Duration::from_secs(3600);
+/// What of a tensor a flipped bit is looked for in: as much as of a message, so that one
+/// probability means the same for both.
+const TENSOR_HEADER_BYTES: usize = 64;
