@@ -4,7 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use starling_protocol::{PieceId, model::Speed, node::Input};
 
-use crate::{delivery::Delivery, journal::Detail, ledger::Sighting, world::World};
+use crate::{
+    delivery::Delivery, journal::Detail, ledger::Sighting, network::Flipped, world::World,
+};
 
 impl World {
     /// A process dies. The others notice when their connections to it close, one link latency
@@ -115,11 +117,18 @@ impl World {
         self.ledger.see(Sighting::SlowDown);
     }
 
-    /// A bit of each message and advert is flipped with this probability, on every link. A message
-    /// that decodes all the same is heard, as though nothing secured the connections.
+    /// A bit of each message, advert and tensor is flipped with this probability, on every link.
+    /// Connections are secured and adverts signed, so it is noticed and what it befell is dropped.
     pub fn corrupt(&mut self, probability: f64) {
         self.note(Detail::Events, || format!("bits flip with probability {probability}"));
-        self.network.corrupt(probability);
+        self.network.flip_bits(probability, Flipped::Dropped);
+    }
+
+    /// As [`corrupt`](Self::corrupt), but nothing secures the connections: a message that decodes
+    /// all the same is heard.
+    pub fn garble(&mut self, probability: f64) {
+        self.note(Detail::Events, || format!("messages are garbled: {probability}"));
+        self.network.flip_bits(probability, Flipped::Heard);
     }
 
     /// A provider starts again that advertises this many times its real speed, and reports its

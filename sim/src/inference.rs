@@ -38,6 +38,8 @@ pub(crate) struct Frame {
     pub(crate) from: u32,
     /// The piece that it is from; the first for an input.
     pub(crate) sent_by: u16,
+    /// What the pieces before took, as their providers say.
+    pub(crate) runs: Vec<PieceRun>,
 }
 
 /// What was observed of one session's inferences.
@@ -226,7 +228,8 @@ impl World {
         }
         sent.get_or_insert(now);
         let from = short(place);
-        let frame = Frame { session, epoch, request, index: Some(0), from, sent_by: 0 };
+        let frame =
+            Frame { session, epoch, request, index: Some(0), from, sent_by: 0, runs: Vec::new() };
         let bytes = self.inference.input_bytes(&session);
         self.send_frame(place, to, frame, bytes);
     }
@@ -268,7 +271,7 @@ impl World {
         let seconds = if peer.config.speed == peer.speed {
             real
         } else {
-            // It lies to itself too.
+            // It lies to itself too, and to others of what its runs take.
             peer.config.speed.seconds(&work)
         };
         self.feed(place, Input::Ran { work, seconds });
@@ -277,7 +280,8 @@ impl World {
             Hop::Piece(_) => Some(index + 1),
             Hop::Requester => None,
         };
-        let on = Frame { index: next, from: short(place), sent_by: index, ..*frame };
+        let mut on = Frame { index: next, from: short(place), sent_by: index, ..frame.clone() };
+        on.runs.push(PieceRun { index, provider: self.peers[place].id, seconds });
         self.send_frame(
             place,
             neighbour(&order, order.next),
@@ -296,21 +300,9 @@ impl World {
         let latency = sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
         let served = self.inference.observed.sessions.entry(frame.session).or_default();
         served.latencies.push(latency.as_secs_f64());
-        let (session, request) = (frame.session.number, frame.request);
-        let runs = self.runs_of(place, session);
+        let (session, request, runs) = (frame.session.number, frame.request, frame.runs.clone());
         self.feed(place, Input::OutputArrived { session, request, runs });
         self.top_up(place, frame.session);
-    }
-
-    /// What each piece's provider says that it took: the truth, even where its adverts lie.
-    fn runs_of(&self, place: usize, session: u64) -> Vec<PieceRun> {
-        let session = self.node(place).and_then(|node| node.session(session));
-        let assigned = (0..).map_while(|index| Some((index, session?.assigned(index)?)));
-        let run = |(index, (provider, work)): (u16, (NodeId, _))| {
-            let seconds = self.real_time(self.place(&provider)?, &work).as_secs_f64();
-            Some(PieceRun { index, provider, seconds })
-        };
-        assigned.filter_map(run).collect()
     }
 
     fn top_up(&mut self, place: usize, session: SessionId) {

@@ -75,7 +75,7 @@ pub enum Standing {
 pub enum Sighting {
     /// A signed advert arrived with a bit flipped, and was dropped.
     CorruptAdvert,
-    /// A market message arrived as what is no message, and was dropped.
+    /// A market message arrived with a bit flipped, and was dropped.
     CorruptMessage,
     /// A tensor arrived with a wrong checksum, and was dropped.
     CorruptTensor,
@@ -87,6 +87,8 @@ pub enum Sighting {
     Eviction,
     /// A tensor arrived that belongs to another plan than the one in force.
     FrameOfAnotherPlan,
+    /// A message arrived that says something else than was sent.
+    GarbledMessage,
     /// A node asked for an advert that it had missed.
     GossipRepaired,
     /// All links healed.
@@ -119,7 +121,7 @@ pub enum Sighting {
 
 impl Sighting {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::CorruptAdvert,
         Self::CorruptMessage,
         Self::CorruptTensor,
@@ -127,6 +129,7 @@ impl Sighting {
         Self::CrashWhileComputing,
         Self::Eviction,
         Self::FrameOfAnotherPlan,
+        Self::GarbledMessage,
         Self::GossipRepaired,
         Self::Heal,
         Self::LeaseLost,

@@ -89,13 +89,24 @@ impl Config {
     }
 }
 
+/// What becomes of a message with a bit flipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flipped {
+    /// Connections are secured, as a live node's are: it is noticed and dropped.
+    #[default]
+    Dropped,
+    /// Nothing secures them: whatever it now says is heard, if it still says anything.
+    Heard,
+}
+
 /// All links of a world. Nodes are numbers here.
 #[derive(Clone, Debug)]
 pub struct Network {
     config: Config,
     latencies: BTreeMap<(usize, usize), Duration>,
     cuts: BTreeSet<(usize, usize)>,
-    corruption: f64,
+    flips: f64,
+    flipped: Flipped,
     // Until when each directed link is taken by tensors.
     taken: BTreeMap<(usize, usize), Timestamp>,
     links: ChaCha12Rng,
@@ -110,7 +121,8 @@ impl Network {
             config,
             latencies: BTreeMap::new(),
             cuts: BTreeSet::new(),
-            corruption: 0.0,
+            flips: 0.0,
+            flipped: Flipped::Dropped,
             taken: BTreeMap::new(),
             links: generator(seed, Purpose::Links),
             faults: generator(seed, Purpose::Faults),
@@ -139,12 +151,19 @@ impl Network {
     /// Nothing is cut off or corrupted any more.
     pub fn heal(&mut self) {
         self.cuts.clear();
-        self.corruption = 0.0;
+        self.flips = 0.0;
     }
 
-    /// From now on, a bit of a message is flipped with this probability.
-    pub fn corrupt(&mut self, probability: f64) {
-        self.corruption = probability.clamp(0.0, 1.0);
+    /// From now on, a bit of a message is flipped with this probability, and this becomes of it.
+    pub fn flip_bits(&mut self, probability: f64, flipped: Flipped) {
+        self.flips = probability.clamp(0.0, 1.0);
+        self.flipped = flipped;
+    }
+
+    /// What becomes of messages with a bit flipped.
+    #[must_use]
+    pub fn flipped(&self) -> Flipped {
+        self.flipped
     }
 
     /// The links' faults, which may change at any time.
@@ -168,7 +187,7 @@ impl Network {
 
     /// Which bit of a message of so many bytes is flipped on the way, if one is.
     pub fn flipped_bit(&mut self, bytes: usize) -> Option<usize> {
-        let flips = bytes > 0 && self.happens(self.corruption);
+        let flips = bytes > 0 && self.happens(self.flips);
         flips.then(|| self.faults.random_range(0..bytes * 8))
     }
 
@@ -288,7 +307,7 @@ mod tests {
     fn bits_flip_as_often_as_asked_for() {
         let mut network = Network::new(1, Config::default());
         assert!((0..100).all(|_| network.flipped_bit(9).is_none()));
-        network.corrupt(0.25);
+        network.flip_bits(0.25, Flipped::Dropped);
         let flipped: Vec<usize> = (0..2000).filter_map(|_| network.flipped_bit(9)).collect();
         assert!((flipped.len() as f64 / 2000.0 - 0.25).abs() < 0.03);
         assert!(flipped.iter().all(|bit| *bit < 72) && flipped.contains(&71));

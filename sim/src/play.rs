@@ -26,7 +26,7 @@ use crate::{
     journal::Detail,
     ledger::{Sighting, Standing},
     runner,
-    scenario::{Fault, Name, Scenario, ScenarioError, Verb, seconds},
+    scenario::{Name, Scenario, ScenarioError, Verb, seconds},
     workload::{self, MEMORY, Machine, Request},
     world::{Settings, Stuck, World},
 };
@@ -186,6 +186,10 @@ impl<'a> Player<'a> {
         // What is done at a moment has happened when the moment is over.
         self.run(Duration::from_millis(1))?;
         let quiet_from = self.world.now();
+        if self.is_garbled() {
+            self.run(seconds(self.scenario.expect.agreed_within_s))?;
+            return Ok(self.outcome(Duration::ZERO, None));
+        }
         self.wait_for_agreement()?;
         let agreed_after = self.world.now().since(quiet_from);
         self.stay_steady()?;
@@ -228,6 +232,7 @@ impl<'a> Player<'a> {
         match verb {
             Verb::Corrupt { probability } => self.world.corrupt(*probability),
             Verb::Crash { node } => self.world.crash(place(node)),
+            Verb::Garble { probability } => self.world.garble(*probability),
             Verb::Heal => self.world.heal(),
             Verb::Links { loss, duplication, reordering } => {
                 self.world.change_links(*loss, *duplication, *reordering);
@@ -265,16 +270,36 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
+    /// Where places have run short, prices rise until that is proved, which takes its time. It is
+    /// granted only to a war that ends with the proof.
     fn wait_for_agreement(&mut self) -> Result<(), Failure> {
         let limit = self.scenario.expect.agreed_within_s;
-        let end = self.world.now() + seconds(limit);
+        let failed = self.failed();
+        if self.agree_within(seconds(limit))? {
+            return Ok(());
+        }
+        let who = self.who_does_not_agree();
+        let proved = self.agree_within(self.proof_max())? && self.failed() > failed;
+        if proved { Ok(()) } else { Err(Failure::NotAgreed(limit, who)) }
+    }
+
+    fn agree_within(&mut self, limit: Duration) -> Result<bool, Failure> {
+        let end = self.world.now() + limit;
         while !self.all_agree() {
             if self.world.now() >= end {
-                return Err(Failure::NotAgreed(limit, self.who_does_not_agree()));
+                return Ok(false);
             }
             self.run(LOOK_EVERY)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Every bid raises some provider's price by eps at least, and none rises above the cap.
+    fn proof_max(&self) -> Duration {
+        let (terms, providers) = (Terms::default(), self.scenario.providers.len());
+        let bids = terms.cap(providers).to_f64() / terms.eps.to_f64() * providers as f64;
+        let bid = self.world.settings.network.latency_max * 2;
+        bid.mul_f64(bids).min(PROOF_MAX)
     }
 
     /// Whether all sessions have agreed or ended, and the books say so too.
@@ -313,34 +338,48 @@ impl<'a> Player<'a> {
         pieces.collect()
     }
 
-    /// Faults may leave something to repair that shows only later: then there is another try.
+    /// Whether nodes were told what nobody said: then they may believe anything for ever.
+    fn is_garbled(&self) -> bool {
+        let garbles = |verb: &Verb| matches!(verb, Verb::Garble { .. });
+        self.scenario.faults.iter().any(|fault| garbles(&fault.verb))
+    }
+
+    /// Faults and losses may leave something to repair that shows only later: then there is another
+    /// try.
     fn stay_steady(&mut self) -> Result<(), Failure> {
         let span_s = self.scenario.expect.steady_s;
-        let tries = if self.scenario.faults.is_empty() { 1 } else { STEADY_TRIES };
-        let mut bids = 0;
-        for _ in 0..tries {
+        let scenario = self.scenario;
+        let calm = scenario.faults.is_empty() && scenario.links.loss == 0.0;
+        let mut tries = if calm { 1 } else { STEADY_TRIES };
+        loop {
             let before = self.world.ledger().bids();
             self.run(seconds(span_s))?;
-            bids = self.world.ledger().bids() - before;
-            if bids == 0 && self.all_agree() {
-                return Ok(());
+            let bids = self.world.ledger().bids() - before;
+            let placed = self.assignment();
+            tries -= 1;
+            match placed {
+                Ok(_) if bids == 0 && self.world.ledger().is_quiet() => return Ok(()),
+                Ok(_) if tries == 0 => return Err(Failure::Restless { bids, span_s }),
+                Err(violation) if tries == 0 => return Err(self.violation(violation)),
+                Ok(_) | Err(_) => {}
             }
         }
-        Err(Failure::Restless { bids, span_s })
+    }
+
+    fn assignment(&self) -> Result<Vec<usize>, Violation> {
+        check::assignment_of(&self.world, self.pieces().iter().map(|(piece, _)| *piece))
     }
 
     fn check_end(&self) -> Result<Option<f64>, Failure> {
-        let pieces = self.pieces();
-        let assignment = check::assignment_of(&self.world, pieces.iter().map(|(piece, _)| *piece))
-            .map_err(|violation| self.violation(violation))?;
+        let assignment = self.assignment().map_err(|violation| self.violation(violation))?;
         self.nobody_failed_in_peace()?;
-        if !self.bound_must_hold() || pieces.is_empty() {
+        if !self.bound_must_hold() || assignment.is_empty() {
             return Ok(None);
         }
         let terms = Terms::default();
         let (utility, optimum) = check::bound(&self.instance(terms), terms, &assignment)
             .map_err(|violation| self.violation(violation))?;
-        Ok(Some((optimum - utility).to_f64() / pieces.len() as f64))
+        Ok(Some((optimum - utility).to_f64() / assignment.len() as f64))
     }
 
     /// The problem that the agreed sessions pose to the providers, who come first in the world.
@@ -388,15 +427,13 @@ impl<'a> Player<'a> {
 
     fn opened_in_peace(&self, id: &SessionId) -> bool {
         let scenario = self.scenario;
-        // What was said under corruption may be believed for ever.
-        let sound = |fault: &Fault| !matches!(fault.verb, Verb::Corrupt { .. });
         let last_fault = scenario.faults.iter().map(|fault| fault.at_s).fold(0.0, f64::max);
         let lossless = scenario.links.loss == 0.0 || !scenario.faults.is_empty();
         let later = scenario.sessions.iter().any(|session| {
             let after = session.at_s >= last_fault + RECOVERY_S;
             Request::session_id(session.number) == *id && (scenario.faults.is_empty() || after)
         });
-        lossless && later && scenario.faults.iter().all(sound)
+        lossless && later
     }
 
     fn places_for_all(&self) -> bool {
@@ -505,6 +542,8 @@ fn common(scenario: &Scenario, id: NodeId, speed: Speed) -> Config {
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long after the last fault everyone knows everyone again: adverts come every five seconds.
 const RECOVERY_S: f64 = 6.0;
+/// Longer than any war over places that a scenario can have.
+const PROOF_MAX: Duration = Duration::from_secs(1800);
 /// How often bids may come back to life after the faults before that is a failure.
 const STEADY_TRIES: u32 = 4;
 /// Far more than any scenario needs, so that a loop of messages ends.

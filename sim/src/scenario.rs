@@ -104,7 +104,7 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Verb {
-    /// Bits of messages flip.
+    /// Bits of messages flip, which is noticed.
     Corrupt {
         /// How likely for each.
         probability: f64,
@@ -113,6 +113,12 @@ pub enum Verb {
     Crash {
         /// Which.
         node: Name,
+    },
+    /// Bits of messages flip, and nothing secures the connections: what still is a message is
+    /// heard. Then nodes may believe anything, so only what must hold at any time is checked.
+    Garble {
+        /// How likely for each.
+        probability: f64,
     },
     /// Nothing is cut or corrupted any more.
     Heal,
@@ -327,7 +333,9 @@ impl Verb {
             | Self::SlowDown { node, .. } => vec![*node],
             Self::Partition { ones, others } => [ones.as_slice(), others].concat(),
             Self::PartitionOneWay { from, to } => [from.as_slice(), to].concat(),
-            Self::Corrupt { .. } | Self::Heal | Self::Links { .. } => Vec::new(),
+            Self::Corrupt { .. } | Self::Garble { .. } | Self::Heal | Self::Links { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -336,7 +344,9 @@ impl Verb {
             return Err(ScenarioError::Unknown(unknown));
         }
         match *self {
-            Self::Corrupt { probability } => in_range("probability", probability, 0.0..=1.0),
+            Self::Corrupt { probability } | Self::Garble { probability } => {
+                in_range("probability", probability, 0.0..=1.0)
+            }
             Self::Links { loss, duplication, reordering } => {
                 let links = Links { loss, duplication, reordering, ..Links::default() };
                 Ok(links.config().validate()?)

@@ -111,7 +111,7 @@ fn forget(scenario: &mut Scenario, gone: Name) {
             b.retain(|name| *name != gone);
             !a.is_empty() && !b.is_empty()
         }
-        Verb::Corrupt { .. } | Verb::Heal | Verb::Links { .. } => true,
+        Verb::Corrupt { .. } | Verb::Garble { .. } | Verb::Heal | Verb::Links { .. } => true,
     });
 }
 

@@ -161,7 +161,8 @@ impl Names {
                 let factor = thousandths(rng.random_range(1.0..20.0));
                 Verb::SlowDown { node: provider, factor }
             }
-            90..95 => Verb::Corrupt { probability: thousandths(rng.random_range(0.0..0.02)) },
+            90..94 => Verb::Corrupt { probability: thousandths(rng.random_range(0.0..0.05)) },
+            94..95 => Verb::Garble { probability: thousandths(rng.random_range(0.0..0.05)) },
             _ => Verb::Links {
                 loss: thousandths(rng.random_range(0.0..0.1)),
                 duplication: thousandths(rng.random_range(0.0..0.3)),

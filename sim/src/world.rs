@@ -34,7 +34,7 @@ use crate::{
     inference::{Frame, Inference},
     journal::{Detail, Journal},
     ledger::{Class, Ledger, Sighting},
-    network::{self, Network},
+    network::{self, Flipped, Network},
     queue::Queue,
     random::{Purpose, generator},
 };
@@ -380,10 +380,8 @@ impl World {
     fn on_message(&mut self, place: usize, from: u32, bytes: &[u8]) {
         let from = self.peers[from as usize].id;
         self.trace.bytes(self.now, place, &from, bytes);
-        match wire::decode(bytes) {
-            Ok(message) => self.feed(place, Input::Message { from, message }),
-            Err(_) => self.ledger.see(Sighting::CorruptMessage),
-        }
+        let message = wire::decode(bytes).expect("what can't be decoded does not arrive");
+        self.feed(place, Input::Message { from, message });
     }
 
     fn on_copy(&mut self, place: usize, number: u64, from: u32) {
@@ -514,19 +512,32 @@ impl World {
         self.note(Detail::Messages, || format!("{from} to {to}: {message:?}"));
         self.ledger.on_message(session_of(from, to, message), message, bytes.len());
         let Some(other) = self.place(&to) else { return };
-        let class = Class::of(message);
-        let copies = self.network.transmit(place, other);
-        let mut lost = true;
-        for delay in copies {
-            let flipped = self.network.flipped_bit(bytes.len()).map(|bit| flip(&bytes, bit).into());
-            let bytes = flipped.unwrap_or_else(|| Arc::clone(&bytes));
+        let mut arrives = false;
+        for delay in self.network.transmit(place, other) {
+            let Some(bytes) = self.survive(&bytes) else { continue };
+            let class = Class::of(message);
             self.ledger.on_copy_sent(class);
             self.push(delay, other, Delivery::Message { from: short(place), bytes, class });
-            lost = false;
+            arrives = true;
         }
-        if lost {
+        if !arrives {
             self.ledger.on_lost(message);
         }
+    }
+
+    /// The bytes that arrive of a message, if any do.
+    fn survive(&mut self, bytes: &Arc<[u8]>) -> Option<Arc<[u8]>> {
+        let Some(bit) = self.network.flipped_bit(bytes.len()) else {
+            return Some(Arc::clone(bytes));
+        };
+        let flipped: Arc<[u8]> = flip(bytes, bit).into();
+        let sound = wire::decode::<Message>(&flipped).is_ok();
+        if sound && self.network.flipped() == Flipped::Heard {
+            self.ledger.see(Sighting::GarbledMessage);
+            return Some(flipped);
+        }
+        self.ledger.see(Sighting::CorruptMessage);
+        None
     }
 
     /// Sets a wake-up for the deadline, unless an earlier one is set, which will look again.
