@@ -18,6 +18,8 @@
 //! | [`workload`] | seed to providers and sessions, and the assignment problem that they pose |
 //! | [`check`] | what must hold once an auction has ended |
 //! | [`converge`] | one seed from cold start to the end of its auction |
+//! | [`baseline`] | other algorithms for the same problem |
+//! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
 //! | [`runner`] | many seeds on all cores |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
@@ -31,9 +33,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod baseline;
 pub mod check;
 pub mod converge;
 pub mod ledger;
+pub mod lockstep;
 pub mod network;
 pub mod random;
 pub mod report;

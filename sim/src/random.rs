@@ -19,6 +19,8 @@ pub enum Purpose {
     Faults,
     /// When nodes start and how long their loads take.
     Machines,
+    /// The choices of algorithms that have no nodes, links or clock: orders and groups.
+    Solvers,
 }
 
 /// The generator of a seed for one purpose.
@@ -30,6 +32,7 @@ pub fn generator(seed: u64, purpose: Purpose) -> ChaCha12Rng {
         Purpose::Links => 2,
         Purpose::Faults => 3,
         Purpose::Machines => 4,
+        Purpose::Solvers => 16,
     });
     generator
 }

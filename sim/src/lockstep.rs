@@ -1,0 +1,342 @@
+//! The protocol's auction in synchronous rounds: the same books and bidders as on live nodes, with
+//! no network, clock or gossip between them.
+//!
+//! In a round, every piece without a place bids once, at the prices that were known when the round
+//! began. The providers judge the bids one by one, in a seeded order, and their answers and
+//! evictions are heard at the round's end. This is the unit in which rounds of auctions are
+//! counted in the literature, and the fewest messages that the protocol can do with: nothing is
+//! lost or repeated, and nobody bids on an old price unless told to (`missing`).
+
+use std::{ops::Range, time::Duration};
+
+use rand::{RngExt, seq::SliceRandom};
+use rand_chacha::ChaCha12Rng;
+use starling_protocol::{
+    Nats, NodeId, PieceId, SessionId, Timestamp,
+    market::{Bidder, Book, BookConfig, Candidate, SeatState, Terms, Verdict},
+    testing::{Instance, node_id},
+    wire::{Ask, Message},
+};
+
+use crate::{
+    baseline::{Settings, Solution},
+    random::{Purpose, generator},
+};
+
+/// Runs the auction until no piece bids any more.
+///
+/// | count | is |
+/// |---|---|
+/// | `accepted`, `refused` | answers to bids |
+/// | `evicted` | places lost to a higher bid |
+/// | `adverts` | asks that changed from one round to the next, each told to all once |
+/// | `placed_in_round_1` | pieces with a place after the first round |
+#[must_use]
+pub fn run(instance: &Instance, settings: &Settings) -> Solution {
+    let mut market = Market::new(instance, settings);
+    while market.rounds < settings.rounds_max && market.round() {}
+    market.solution()
+}
+
+/// What a requester believes of the providers and of the other requesters.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    asks: Vec<Ask>,
+    hears: Vec<bool>,
+    knows: Vec<bool>,
+}
+
+/// A group of pieces that bid together, and the picture that they bid by.
+#[derive(Clone, Debug)]
+pub struct Requester {
+    number: usize,
+    pieces: Range<usize>,
+    bidder: Bidder,
+    picture: Picture,
+}
+
+/// All nodes of one auction.
+struct Market {
+    books: Vec<Book>,
+    requesters: Vec<Requester>,
+    rng: ChaCha12Rng,
+    advertised: Vec<Ask>,
+    rounds: u64,
+    tally: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
+    accepted: u64,
+    refused: u64,
+    evicted: u64,
+    released: u64,
+    adverts: u64,
+    placed_in_round_1: u64,
+}
+
+/// A message with its two ends.
+struct Parcel {
+    provider: usize,
+    requester: usize,
+    message: Message,
+}
+
+impl Picture {
+    /// Before anyone has bid: a requester that hears of no advert still knows what a provider's
+    /// first place costs, since that is the same everywhere, and which providers have no places.
+    fn draw(opening: &[Ask], pieces: usize, missing: f64, rng: &mut ChaCha12Rng) -> Self {
+        let mut heard = |count| (0..count).map(|_| !rng.random_bool(missing)).collect();
+        Self { asks: opening.to_vec(), hears: heard(opening.len()), knows: heard(pieces) }
+    }
+
+    /// The last-known ask of a provider; nothing where it takes no bids.
+    #[must_use]
+    pub fn price(&self, provider: usize) -> Option<Nats> {
+        self.asks[provider].level
+    }
+
+    /// Whether the requester has heard of a piece before its round-1 bid.
+    #[must_use]
+    pub fn knows(&self, piece: usize) -> bool {
+        self.knows[piece]
+    }
+
+    fn on_advert(&mut self, provider: usize, ask: Ask) {
+        if self.hears[provider] {
+            self.learn(provider, ask);
+        }
+    }
+
+    /// From now on the requester knows whom to listen to.
+    fn on_answer(&mut self, provider: usize, ask: Ask) {
+        self.hears[provider] = true;
+        self.learn(provider, ask);
+    }
+
+    fn learn(&mut self, provider: usize, ask: Ask) {
+        if ask.version >= self.asks[provider].version {
+            self.asks[provider] = ask;
+        }
+    }
+}
+
+impl Requester {
+    fn new(
+        number: usize,
+        pieces: Range<usize>,
+        picture: Picture,
+        market: (&Instance, Terms),
+    ) -> Self {
+        let (instance, terms) = market;
+        let seats = instance.log_rates[pieces.clone()].iter().map(|rates| {
+            let feasible = rates.iter().enumerate().filter_map(|(provider, rate)| {
+                Some(Candidate { provider: node_id(provider), log_rate: (*rate)? })
+            });
+            (0, feasible.collect())
+        });
+        let seats = seats.collect();
+        let bidder = Bidder::new(session(number), terms, instance.providers(), 0, seats);
+        Self { number, pieces, bidder, picture }
+    }
+
+    /// Provider by piece, of its own pieces.
+    fn places(&self) -> impl Iterator<Item = Option<usize>> {
+        self.bidder.states().map(|state| match state {
+            SeatState::Held { provider } => Some(number_of(&provider)),
+            SeatState::Open | SeatState::Bidding { .. } | SeatState::Infeasible => None,
+        })
+    }
+
+    fn bids(&mut self) -> Vec<Parcel> {
+        let picture = &self.picture;
+        let price = |node: &NodeId| picture.price(number_of(node));
+        let bids = self.bidder.poll(NOW, PATIENCE, &price).into_iter();
+        let requester = self.number;
+        bids.map(|(to, message)| Parcel { provider: number_of(&to), requester, message }).collect()
+    }
+
+    /// Returns what is to be said to the provider, if anything.
+    fn hear(&mut self, provider: usize, message: &Message) -> Option<Message> {
+        let from = node_id(provider);
+        match message {
+            Message::Award { index, attempt, ask, session, .. } => {
+                self.picture.on_answer(provider, *ask);
+                let unwanted = self.bidder.on_award(from, *index, *attempt)?;
+                return Some(Message::Release { session: *session, leases: vec![unwanted] });
+            }
+            Message::Refusal { index, attempt, ask, .. } => {
+                self.picture.on_answer(provider, *ask);
+                self.bidder.on_outbid(from, *index, *attempt);
+            }
+            Message::Eviction { index, attempt, ask, .. } => {
+                self.picture.on_answer(provider, *ask);
+                self.bidder.on_eviction(from, *index, *attempt);
+            }
+            other => unreachable!("no book answers with {other:?}"),
+        }
+        None
+    }
+}
+
+impl Market {
+    fn new(instance: &Instance, settings: &Settings) -> Self {
+        let mut rng = generator(settings.seed, Purpose::Solvers);
+        let book = |slots: &u16| {
+            let config = BookConfig { slots: *slots, ..BookConfig::default() };
+            Book::new(settings.terms, config, 0)
+        };
+        let books: Vec<Book> = instance.capacity.iter().map(book).collect();
+        let opening: Vec<Ask> = books.iter().map(Book::ask).collect();
+        let groups = groups(instance.pieces(), &mut rng);
+        let requesters = groups.into_iter().enumerate().map(|(number, pieces)| {
+            let picture = Picture::draw(&opening, instance.pieces(), settings.missing, &mut rng);
+            Requester::new(number, pieces, picture, (instance, settings.terms))
+        });
+        let requesters = requesters.collect();
+        Self { books, requesters, rng, advertised: opening, rounds: 0, tally: Tally::default() }
+    }
+
+    /// Says whether anybody bid.
+    fn round(&mut self) -> bool {
+        self.advertise();
+        let mut bids: Vec<Parcel> = self.requesters.iter_mut().flat_map(Requester::bids).collect();
+        if bids.is_empty() {
+            return false;
+        }
+        bids.shuffle(&mut self.rng);
+        let answers: Vec<Parcel> = bids.iter().flat_map(|bid| self.judge(bid)).collect();
+        for answer in &answers {
+            self.deliver(answer);
+        }
+        self.rounds += 1;
+        if self.rounds == 1 {
+            let places = self.requesters.iter().flat_map(Requester::places);
+            self.tally.placed_in_round_1 = places.flatten().count() as u64;
+        }
+        true
+    }
+
+    /// Tells every ask that has changed to everyone who listens.
+    fn advertise(&mut self) {
+        for (provider, book) in self.books.iter().enumerate() {
+            let ask = book.ask();
+            if ask == self.advertised[provider] {
+                continue;
+            }
+            self.advertised[provider] = ask;
+            self.tally.adverts += 1;
+            for requester in &mut self.requesters {
+                requester.picture.on_advert(provider, ask);
+            }
+        }
+    }
+
+    /// The answer, and what those are told who lost their places.
+    fn judge(&mut self, bid: &Parcel) -> Vec<Parcel> {
+        let (provider, requester) = (bid.provider, bid.requester);
+        let Message::Bid { session: number, index, attempt, level, weight_bytes } = bid.message
+        else {
+            unreachable!("no bidder bids with {:?}", bid.message);
+        };
+        let piece = PieceId { session: session(requester), index };
+        let book = &mut self.books[provider];
+        let verdict = book.bid(NOW, piece, attempt, level, weight_bytes);
+        let (ask, holders) = (book.ask(), book.holders());
+        let mut parcels = Vec::new();
+        match verdict {
+            Verdict::Accepted { evicted } => {
+                self.tally.accepted += 1;
+                let message = Message::Award {
+                    session: number,
+                    index,
+                    attempt,
+                    ask,
+                    lease_ms: LEASE_MS,
+                    holders,
+                };
+                parcels.push(Parcel { provider, requester, message });
+                parcels.extend(evicted.iter().map(|loser| eviction(provider, ask, loser)));
+            }
+            Verdict::Refused(reason) => {
+                self.tally.refused += 1;
+                let message = Message::Refusal { session: number, index, attempt, ask, reason };
+                parcels.push(Parcel { provider, requester, message });
+            }
+            Verdict::Stale => {}
+        }
+        parcels
+    }
+
+    fn deliver(&mut self, parcel: &Parcel) {
+        let Parcel { provider, requester, message } = parcel;
+        if let Message::Eviction { .. } = message {
+            self.tally.evicted += 1;
+        }
+        let reply = self.requesters[*requester].hear(*provider, message);
+        if let Some(Message::Release { leases, .. }) = reply {
+            for lease in leases {
+                let piece = PieceId { session: session(*requester), index: lease.index };
+                self.tally.released += 1;
+                self.books[*provider].release(NOW, piece, lease.attempt);
+            }
+        }
+    }
+
+    fn solution(&self) -> Solution {
+        let bids = self.requesters.iter().map(|requester| u64::from(requester.bidder.tally().bids));
+        let bids: u64 = bids.sum();
+        let Tally { accepted, refused, evicted, released, adverts, placed_in_round_1 } = self.tally;
+        Solution {
+            assignment: self.requesters.iter().flat_map(Requester::places).collect(),
+            rounds: self.rounds,
+            bids,
+            messages: bids + accepted + refused + evicted + released,
+            counts: vec![
+                ("accepted", accepted),
+                ("refused", refused),
+                ("evicted", evicted),
+                ("adverts", adverts),
+                ("placed_in_round_1", placed_in_round_1),
+            ],
+        }
+    }
+}
+
+fn eviction(provider: usize, ask: Ask, loser: &(PieceId, u32)) -> Parcel {
+    let (piece, attempt) = loser;
+    let session = piece.session.number;
+    let message = Message::Eviction { session, index: piece.index, attempt: *attempt, ask };
+    Parcel { provider, requester: usize::try_from(session).expect("made by session()"), message }
+}
+
+/// Consecutive pieces that one requester bids for.
+fn groups(pieces: usize, rng: &mut ChaCha12Rng) -> Vec<Range<usize>> {
+    let mut groups = Vec::new();
+    let mut first = 0;
+    while first < pieces {
+        let end = (first + rng.random_range(PIECES_EACH)).min(pieces);
+        groups.push(first..end);
+        first = end;
+    }
+    groups
+}
+
+fn session(requester: usize) -> SessionId {
+    SessionId { requester: node_id(REQUESTERS_FROM + requester), number: requester as u64 }
+}
+
+/// The inverse of [`node_id`].
+fn number_of(node: &NodeId) -> usize {
+    let mut first = [0; 8];
+    first.copy_from_slice(&node.0[..8]);
+    usize::try_from(u64::from_be_bytes(first)).expect("made by node_id")
+}
+
+/// Time stands still: no lease ends, and no bid is repeated.
+const NOW: Timestamp = Timestamp(0);
+const PATIENCE: Duration = Duration::from_secs(60);
+const LEASE_MS: u32 = 6000;
+const PIECES_EACH: std::ops::RangeInclusive<usize> = 1..=6;
+/// Providers are numbered from 0, and never so many.
+const REQUESTERS_FROM: usize = 1 << 24;
