@@ -39,6 +39,8 @@ pub mod converge;
 pub mod ledger;
 pub mod lockstep;
 pub mod network;
+pub mod paper;
+pub mod plot;
 pub mod random;
 pub mod report;
 pub mod runner;

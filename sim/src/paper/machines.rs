@@ -60,6 +60,9 @@ mod tests {
         let names: Vec<&str> = presets.iter().map(|machine| machine.name.as_str()).collect();
         assert_eq!(names, ["pi3", "pi4", "jetson-nano", "laptop"]);
         assert!(presets.is_sorted_by(|a, b| a.compute < b.compute && a.bandwidth < b.bandwidth));
-        assert_eq!(presets[0].speed().0, [8e9 as u64, 8e9 as u64, 2e9 as u64, 9e8 as u64, 45e7 as u64]);
+        assert_eq!(
+            presets[0].speed().0,
+            [8e9 as u64, 8e9 as u64, 2e9 as u64, 9e8 as u64, 45e7 as u64]
+        );
     }
 }

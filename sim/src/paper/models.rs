@@ -56,7 +56,12 @@ impl Dnn {
     /// for equal machines. All requesters cut a DNN the same way: the auction decides where its
     /// pieces go, not what they are. Nothing if it has fewer layers than that.
     #[must_use]
-    pub fn pieces(self, pieces: usize, machine: &Machine, bandwidth: f64) -> Option<Vec<PieceProfile>> {
+    pub fn pieces(
+        self,
+        pieces: usize,
+        machine: &Machine,
+        bandwidth: f64,
+    ) -> Option<Vec<PieceProfile>> {
         let profile = self.profile();
         let provider = Provider { speed: machine.speed(), bandwidth, memory_free: u64::MAX };
         let worker = Worker { node: NodeId([0; 32]), provider, sharers: 1 };

@@ -95,7 +95,9 @@ impl Layout {
             Self::Clustered => {
                 let centres: Vec<Point> =
                     (0..providers.div_ceil(CLUSTER)).map(|_| Point::anywhere(rng)).collect();
-                (0..providers).map(|n| centres[n / CLUSTER].near(rng, CLUSTER_DEVIATION_M)).collect()
+                (0..providers)
+                    .map(|n| centres[n / CLUSTER].near(rng, CLUSTER_DEVIATION_M))
+                    .collect()
             }
             Self::Uniform => (0..providers).map(|_| Point::anywhere(rng)).collect(),
         }
@@ -167,8 +169,10 @@ impl Scenario {
         let places = self.layout.draw(&mut rng, self.providers);
         let machines: Vec<(Speed, u64)> =
             places.iter().map(|_| self.fleet.draw(&mut rng, &cuts.presets)).collect();
-        let mut case =
-            Case { instance: Instance { log_rates: Vec::new(), capacity: Vec::new() }, seconds: Vec::new() };
+        let mut case = Case {
+            instance: Instance { log_rates: Vec::new(), capacity: Vec::new() },
+            seconds: Vec::new(),
+        };
         case.instance.capacity = vec![self.slots(); self.providers];
         for _ in 0..self.pieces.div_ceil(PIECES_EACH) {
             let at = Point::anywhere(&mut rng);
@@ -198,7 +202,8 @@ impl Case {
         let rates: Vec<_> = rates.collect();
         let best = rates.iter().flatten().max().copied();
         // Nodes take what is much slower than the best for infeasible, and so must an optimum.
-        let near = |rate: &starling_protocol::Nats| best.is_some_and(|best| best - *rate <= terms.spread);
+        let near =
+            |rate: &starling_protocol::Nats| best.is_some_and(|best| best - *rate <= terms.spread);
         let rates: Vec<_> = rates.into_iter().map(|rate| rate.filter(near)).collect();
         let seconds = rates.iter().zip(providers).map(|(rate, provider)| match rate {
             Some(_) => cost::seconds(piece, provider),
