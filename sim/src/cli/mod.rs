@@ -1,6 +1,7 @@
 //! The command line. Each command has a file of its own; this one has what they share.
 
 mod converge;
+mod paper;
 
 use std::{io, process::ExitCode};
 
@@ -24,6 +25,8 @@ enum Command {
     /// each piece must have one place with a running lease.
     #[command(after_help = converge::EXAMPLES)]
     Converge(converge::Converge),
+    /// Put a paper's claims to the test, and write a report with tables and plots
+    Paper(paper::Paper),
 }
 
 /// How a command ended that could do its work.
@@ -52,6 +55,7 @@ impl From<io::Error> for CliError {
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
+        Command::Paper(flags) => flags.run(),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,

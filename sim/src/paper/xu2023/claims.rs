@@ -1,0 +1,259 @@
+//! What came out, claim by claim.
+//!
+//! A scenario's figure is the median over its seeds. Ratios are taken seed by seed, between two
+//! algorithms on the very same case, before anything is averaged.
+
+use std::collections::BTreeMap;
+
+use super::Results;
+use crate::{
+    baseline::Algorithm,
+    paper::{
+        measure::{Effort, Ending, Run, Share},
+        scenario::{Demand, Fleet, Layout, Scenario},
+    },
+    plot::Spread,
+    stats,
+};
+
+/// Claim (a): how much longer inferences take with an algorithm than with the auction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speed {
+    /// Whose inferences.
+    pub algorithm: Algorithm,
+    /// Its mean inference time over the auction's; the range is over scenarios.
+    pub ratio: Spread,
+    /// The same for each demand and layout, over fleets, sizes and seeds.
+    pub by_place: BTreeMap<(Demand, Layout), f64>,
+    /// `(U* - U) / N` of the worst run, in nats.
+    pub gap_max: f64,
+    /// Runs that left a piece without a place, which have no inference time.
+    pub incomplete: usize,
+}
+
+/// Claim (b): how fair an algorithm is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fairness {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// Jain's index in each of [`Share::ALL`]; the range is over scenarios.
+    pub jain: [Spread; 3],
+}
+
+/// Claim (c): what an algorithm takes, by `N`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Iterations {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// Of what.
+    pub unit: Unit,
+    /// The median at each `N`.
+    pub count: BTreeMap<usize, f64>,
+    /// The median ratio to the auction's count at each `N`.
+    pub ratio: BTreeMap<usize, f64>,
+    /// Runs that the limit of rounds ended: they would have taken more.
+    pub cut_off: usize,
+}
+
+/// What may be meant by an iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// Places asked for.
+    Bids,
+    /// Pairs that were looked at for an exchange, against the auction's bids.
+    Examined,
+    /// From one node to one other.
+    Messages,
+    /// Steps in which everybody who waits acts once.
+    Rounds,
+    /// Messages, and adverts counted once however many hear them.
+    Transmissions,
+}
+
+/// All three.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims {
+    /// (a), for all algorithms but the auction.
+    pub speed: Vec<Speed>,
+    /// (b), for all algorithms.
+    pub fairness: Vec<Fairness>,
+    /// (c), for all algorithms and units in which they count something.
+    pub iterations: Vec<Iterations>,
+}
+
+impl Unit {
+    /// All units.
+    pub const ALL: [Self; 5] =
+        [Self::Rounds, Self::Bids, Self::Examined, Self::Messages, Self::Transmissions];
+
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bids => "bids",
+            Self::Examined => "examined pairs against bids",
+            Self::Messages => "messages",
+            Self::Rounds => "rounds",
+            Self::Transmissions => "messages and adverts",
+        }
+    }
+
+    /// So many of them; nothing where an algorithm does not count them.
+    #[must_use]
+    pub fn of(self, effort: &Effort) -> Option<u64> {
+        match self {
+            Self::Bids => Some(effort.bids),
+            Self::Examined => effort.examined,
+            Self::Messages => Some(effort.messages),
+            Self::Rounds => Some(effort.rounds),
+            Self::Transmissions => Some(effort.messages + effort.adverts),
+        }
+    }
+
+    /// What the auction's count is in a comparison.
+    fn of_auction(self, effort: &Effort) -> u64 {
+        self.of(effort).unwrap_or(effort.bids)
+    }
+}
+
+impl Claims {
+    /// Sums up what came out.
+    #[must_use]
+    pub fn of(results: &Results) -> Self {
+        let runs = Grouped::of(results);
+        let others = || Algorithm::ALL.into_iter().filter(|other| *other != Algorithm::Auction);
+        let counts = Unit::ALL.into_iter().flat_map(|unit| Algorithm::ALL.map(|each| (unit, each)));
+        Self {
+            speed: others().filter_map(|algorithm| runs.speed(algorithm)).collect(),
+            fairness: Algorithm::ALL.into_iter().filter_map(|each| runs.fairness(each)).collect(),
+            iterations: counts.filter_map(|(unit, each)| runs.iterations(each, unit)).collect(),
+        }
+    }
+}
+
+impl Iterations {
+    /// The `N` from which on the auction takes ten times less.
+    #[must_use]
+    pub fn tenfold_from(&self) -> Option<usize> {
+        let from_the_end = self.ratio.iter().rev();
+        from_the_end.take_while(|(_, ratio)| **ratio >= TENFOLD).last().map(|(pieces, _)| *pieces)
+    }
+}
+
+/// Whether a scenario of this kind is one in which iterations are counted: one kind of fleet,
+/// because sizes can only be compared among equals.
+#[must_use]
+pub fn is_for_iterations(demand: Demand, fleet: Fleet) -> bool {
+    demand == Demand::Mixed && fleet == Fleet::Spread
+}
+
+/// Whether an algorithm is a rival, and not the protocol's own.
+#[must_use]
+pub fn is_rival(algorithm: Algorithm) -> bool {
+    !matches!(algorithm, Algorithm::Auction | Algorithm::Forecast)
+}
+
+/// Whether an algorithm improves on what it has, step by step, and does not only go through the
+/// pieces once.
+#[must_use]
+pub fn is_iterative(algorithm: Algorithm) -> bool {
+    !matches!(algorithm, Algorithm::Random | Algorithm::RoundRobin | Algorithm::Greedy)
+}
+
+/// The runs by algorithm, and the auction's on the same case.
+struct Grouped<'a> {
+    runs: BTreeMap<Algorithm, Vec<&'a Run>>,
+    auction: BTreeMap<(Scenario, u64), &'a Run>,
+}
+
+impl<'a> Grouped<'a> {
+    fn of(results: &'a Results) -> Self {
+        let mut grouped = Self { runs: BTreeMap::new(), auction: BTreeMap::new() };
+        for run in &results.runs {
+            grouped.runs.entry(run.algorithm).or_default().push(run);
+            if run.algorithm == Algorithm::Auction {
+                grouped.auction.insert((run.scenario, run.seed), run);
+            }
+        }
+        grouped
+    }
+
+    fn auction(&self, run: &Run) -> Option<&'a Run> {
+        self.auction.get(&(run.scenario, run.seed)).copied()
+    }
+
+    fn speed(&self, algorithm: Algorithm) -> Option<Speed> {
+        let runs = self.runs.get(&algorithm)?;
+        let ratio =
+            |run: &Run| Some(run.quality?.mean_time / self.auction(run)?.quality?.mean_time);
+        let place = |run: &Run| (run.scenario.demand, run.scenario.layout);
+        let gaps = runs.iter().filter_map(|run| Some(run.quality?.gap_per_piece));
+        Some(Speed {
+            algorithm,
+            ratio: spread(medians(runs, |run| run.scenario, ratio).into_values())?,
+            by_place: medians(runs, place, ratio),
+            gap_max: gaps.fold(f64::NEG_INFINITY, f64::max),
+            incomplete: runs.iter().filter(|run| run.quality.is_none()).count(),
+        })
+    }
+
+    fn fairness(&self, algorithm: Algorithm) -> Option<Fairness> {
+        let runs = self.runs.get(&algorithm)?;
+        let jain = |share: Share| {
+            let index = |run: &Run| Some(share.of(&run.quality?.jain));
+            spread(medians(runs, |run| run.scenario, index).into_values())
+        };
+        let [pieces, busy, time] = Share::ALL.map(jain);
+        Some(Fairness { algorithm, jain: [pieces?, busy?, time?] })
+    }
+
+    fn iterations(&self, algorithm: Algorithm, unit: Unit) -> Option<Iterations> {
+        let counted = |run: &&&Run| is_for_iterations(run.scenario.demand, run.scenario.fleet);
+        let runs: Vec<&Run> = self.runs.get(&algorithm)?.iter().filter(counted).copied().collect();
+        let pieces = |run: &Run| run.scenario.pieces;
+        let count = |run: &Run| Some(unit.of(&run.effort)? as f64);
+        let ratio = |run: &Run| {
+            let auction = unit.of_auction(&self.auction(run)?.effort);
+            (auction > 0).then(|| Some(count(run)? / auction as f64))?
+        };
+        let iterations = Iterations {
+            algorithm,
+            unit,
+            count: medians(&runs, pieces, count),
+            ratio: medians(&runs, pieces, ratio),
+            cut_off: runs.iter().filter(|run| run.effort.ending == Ending::CutOff).count(),
+        };
+        (!iterations.count.is_empty()).then_some(iterations)
+    }
+}
+
+/// The median of a figure in each group of runs; no entry for groups in which no run has it.
+pub fn medians<K: Ord>(
+    runs: &[&Run],
+    key: impl Fn(&Run) -> K,
+    figure: impl Fn(&Run) -> Option<f64>,
+) -> BTreeMap<K, f64> {
+    let mut groups: BTreeMap<K, Vec<f64>> = BTreeMap::new();
+    for run in runs {
+        if let Some(figure) = figure(run) {
+            groups.entry(key(run)).or_default().push(figure);
+        }
+    }
+    groups.into_iter().filter_map(|(key, figures)| Some((key, stats::median(&figures)?))).collect()
+}
+
+fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
+    let values: Vec<f64> = values.collect();
+    Some(Spread {
+        low: values.iter().copied().reduce(f64::min)?,
+        middle: stats::median(&values)?,
+        high: values.iter().copied().reduce(f64::max)?,
+    })
+}
+
+/// What the abstract says: the least and the most.
+pub const PAPER_SPEED: std::ops::Range<f64> = 1.14..2.62;
+/// What the abstract says of Jain's index.
+pub const PAPER_JAIN: f64 = 0.9;
+/// One order of magnitude.
+pub const TENFOLD: f64 = 10.0;
