@@ -55,6 +55,13 @@ pub struct Requester {
     picture: Picture,
 }
 
+/// How much of everything a requester knows.
+struct Shares<'a> {
+    own: &'a Range<usize>,
+    pieces: usize,
+    missing: f64,
+}
+
 /// All nodes of one auction.
 struct Market {
     books: Vec<Book>,
@@ -84,10 +91,14 @@ struct Parcel {
 
 impl Picture {
     /// Before anyone has bid: a requester that hears of no advert still knows what a provider's
-    /// first place costs, since that is the same everywhere, and which providers have no places.
-    fn draw(opening: &[Ask], pieces: usize, missing: f64, rng: &mut ChaCha12Rng) -> Self {
-        let mut heard = |count| (0..count).map(|_| !rng.random_bool(missing)).collect();
-        Self { asks: opening.to_vec(), hears: heard(opening.len()), knows: heard(pieces) }
+    /// first place costs, since that is the same everywhere, which providers have no places, and
+    /// its own pieces.
+    fn draw(opening: &[Ask], shares: &Shares<'_>, rng: &mut ChaCha12Rng) -> Self {
+        let mut heard = |count| (0..count).map(|_| !rng.random_bool(shares.missing)).collect();
+        let hears = heard(opening.len());
+        let mut knows: Vec<bool> = heard(shares.pieces);
+        knows[shares.own.clone()].fill(true);
+        Self { asks: opening.to_vec(), hears, knows }
     }
 
     /// The last-known ask of a provider; nothing where it takes no bids.
@@ -140,6 +151,18 @@ impl Requester {
         Self { number, pieces, bidder, picture }
     }
 
+    /// Which pieces are its own.
+    #[must_use]
+    pub fn pieces(&self) -> Range<usize> {
+        self.pieces.clone()
+    }
+
+    /// Its picture of the market.
+    #[must_use]
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
     /// Provider by piece, of its own pieces.
     fn places(&self) -> impl Iterator<Item = Option<usize>> {
         self.bidder.states().map(|state| match state {
@@ -190,7 +213,9 @@ impl Market {
         let opening: Vec<Ask> = books.iter().map(Book::ask).collect();
         let groups = groups(instance.pieces(), &mut rng);
         let requesters = groups.into_iter().enumerate().map(|(number, pieces)| {
-            let picture = Picture::draw(&opening, instance.pieces(), settings.missing, &mut rng);
+            let (all, missing) = (instance.pieces(), settings.missing);
+            let shares = Shares { own: &pieces, pieces: all, missing };
+            let picture = Picture::draw(&opening, &shares, &mut rng);
             Requester::new(number, pieces, picture, (instance, settings.terms))
         });
         let requesters = requesters.collect();

@@ -6,15 +6,20 @@
 //!
 //! - A *round* is one step in which everybody who is waiting acts once, on what was known at its
 //!   beginning. For algorithms that go through the pieces in turn it is one sweep over them.
-//! - A *bid* is a piece that asks a provider for a place (for the dual methods: that names one).
+//! - A *bid* is a piece that asks a provider for a place (for `cbba`: a provider for a piece).
 //! - A *message* goes from one node to one other: bids, answers, evictions, releases.
 //! - An *advert* goes from one node to all, and is counted apart (`adverts`).
 //!
 //! A round of one algorithm is not as long as a round of another, and what is one message here
 //! may be none there. So no single one of these figures says which algorithm is faster.
 
+mod cbba;
+mod dina;
+mod dual;
 mod in_turn;
 mod places;
+mod response;
+mod textbook;
 
 use std::str::FromStr;
 
@@ -120,14 +125,14 @@ pub fn solve(
         Algorithm::Random => in_turn::random(instance, settings),
         Algorithm::RoundRobin => in_turn::round_robin(instance, settings),
         Algorithm::Greedy => in_turn::greedy(instance, settings),
-        Algorithm::Textbook => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::DualConstant => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::DualTuned => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::BestResponse => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::DinaSwap => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::DinaSwapMove => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::Cbba => return Err(SolveError::NotYet(algorithm.name())),
-        Algorithm::SelfSelection => return Err(SolveError::NotYet(algorithm.name())),
+        Algorithm::Textbook => textbook::solve(instance, settings),
+        Algorithm::DualConstant => dual::constant(instance, settings),
+        Algorithm::DualTuned => dual::tuned(instance, settings),
+        Algorithm::BestResponse => response::best_response(instance, settings),
+        Algorithm::DinaSwap => dina::swap(instance, settings),
+        Algorithm::DinaSwapMove => dina::swap_and_move(instance, settings),
+        Algorithm::Cbba => cbba::solve(instance, settings),
+        Algorithm::SelfSelection => response::self_selection(instance, settings),
     })
 }
 

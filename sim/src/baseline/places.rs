@@ -29,6 +29,10 @@ impl<'a> Places<'a> {
         }
     }
 
+    pub(super) fn instance(&self) -> &'a Instance {
+        self.instance
+    }
+
     /// `ln r_ij`.
     pub(super) fn log_rate(&self, piece: usize, provider: usize) -> Option<Nats> {
         self.instance.log_rates[piece][provider]
