@@ -138,7 +138,7 @@ impl Lines {
             chart.tick_x(tick.log10(), &format!("{tick}"))?;
         }
         for exponent in ys.start.ceil() as i32..=ys.end.floor() as i32 {
-            chart.tick_y(f64::from(exponent), &format!("{}", 10_f64.powi(exponent)))?;
+            chart.tick_y(f64::from(exponent), &power_of_ten(exponent))?;
         }
         chart.label_x(&self.x)?;
         chart.label_y(&self.y)?;
@@ -291,6 +291,13 @@ fn decades(values: impl Iterator<Item = f64>, margin: f64) -> Range<f64> {
     if low.is_finite() { low - room..high + room } else { 0.0..1.0 }
 }
 
+/// With a gap between groups of three digits: nobody counts zeros.
+fn power_of_ten(exponent: i32) -> String {
+    let Ok(zeros) = usize::try_from(exponent) else { return format!("{}", 10_f64.powi(exponent)) };
+    let first = "1".to_owned() + &"0".repeat(zeros % 3);
+    first + &" 000".repeat(zeros / 3)
+}
+
 /// Round numbers, five to ten of them.
 fn linear_ticks(axis: &Range<f64>) -> Vec<f64> {
     let span = axis.end - axis.start;
@@ -383,6 +390,8 @@ mod tests {
         assert_eq!(linear_ticks(&(0.0..1.03)), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
         assert_eq!(linear_ticks(&(0.0..7.0)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         assert_eq!(linear_ticks(&(0.0..30.0)), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0]);
+        let powers = [-1, 0, 2, 3, 7].map(power_of_ten);
+        assert_eq!(powers, ["0.1", "1", "100", "1 000", "10 000 000"]);
     }
 
     #[test]

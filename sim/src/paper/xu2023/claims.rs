@@ -38,6 +38,12 @@ pub struct Fairness {
     pub algorithm: Algorithm,
     /// Jain's index in each of [`Share::ALL`]; the range is over scenarios.
     pub jain: [Spread; 3],
+    /// The median scenario in which all requesters have the same DNN.
+    pub alike: [f64; 3],
+    /// The median scenario in which each has its own.
+    pub mixed: [f64; 3],
+    /// For each demand and layout, over fleets, sizes and seeds.
+    pub by_place: BTreeMap<(Demand, Layout), [f64; 3]>,
 }
 
 /// Claim (c): what an algorithm takes, by `N`.
@@ -77,7 +83,7 @@ pub struct Claims {
     pub speed: Vec<Speed>,
     /// (b), for all algorithms.
     pub fairness: Vec<Fairness>,
-    /// (c), for all algorithms and units in which they count something.
+    /// (c), for all algorithms that iterate, and the units in which they count something.
     pub iterations: Vec<Iterations>,
 }
 
@@ -91,7 +97,7 @@ impl Unit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bids => "bids",
-            Self::Examined => "examined pairs against bids",
+            Self::Examined => "examined pairs (the auction: bids)",
             Self::Messages => "messages",
             Self::Rounds => "rounds",
             Self::Transmissions => "messages and adverts",
@@ -123,6 +129,7 @@ impl Claims {
         let runs = Grouped::of(results);
         let others = || Algorithm::ALL.into_iter().filter(|other| *other != Algorithm::Auction);
         let counts = Unit::ALL.into_iter().flat_map(|unit| Algorithm::ALL.map(|each| (unit, each)));
+        let counts = counts.filter(|(_, each)| is_iterative(*each));
         Self {
             speed: others().filter_map(|algorithm| runs.speed(algorithm)).collect(),
             fairness: Algorithm::ALL.into_iter().filter_map(|each| runs.fairness(each)).collect(),
@@ -160,6 +167,11 @@ pub fn is_iterative(algorithm: Algorithm) -> bool {
     !matches!(algorithm, Algorithm::Random | Algorithm::RoundRobin | Algorithm::Greedy)
 }
 
+/// Their names, as a list.
+pub fn names(algorithms: impl Iterator<Item = Algorithm>) -> String {
+    algorithms.map(Algorithm::name).collect::<Vec<_>>().join(", ")
+}
+
 /// The runs by algorithm, and the auction's on the same case.
 struct Grouped<'a> {
     runs: BTreeMap<Algorithm, Vec<&'a Run>>,
@@ -186,7 +198,6 @@ impl<'a> Grouped<'a> {
         let runs = self.runs.get(&algorithm)?;
         let ratio =
             |run: &Run| Some(run.quality?.mean_time / self.auction(run)?.quality?.mean_time);
-        let place = |run: &Run| (run.scenario.demand, run.scenario.layout);
         let gaps = runs.iter().filter_map(|run| Some(run.quality?.gap_per_piece));
         Some(Speed {
             algorithm,
@@ -199,12 +210,31 @@ impl<'a> Grouped<'a> {
 
     fn fairness(&self, algorithm: Algorithm) -> Option<Fairness> {
         let runs = self.runs.get(&algorithm)?;
-        let jain = |share: Share| {
-            let index = |run: &Run| Some(share.of(&run.quality?.jain));
-            spread(medians(runs, |run| run.scenario, index).into_values())
+        let index = |share: Share| move |run: &Run| Some(share.of(&run.quality?.jain));
+        let [pieces, busy, time] =
+            Share::ALL.map(|share| medians(runs, |run| run.scenario, index(share)));
+        let of = |kind: fn(&Demand) -> bool| {
+            let middle = |jain: &BTreeMap<Scenario, f64>| {
+                let kept = jain.iter().filter(|(scenario, _)| kind(&scenario.demand));
+                stats::median(&kept.map(|(_, index)| *index).collect::<Vec<_>>())
+            };
+            Some([middle(&pieces)?, middle(&busy)?, middle(&time)?])
         };
-        let [pieces, busy, time] = Share::ALL.map(jain);
-        Some(Fairness { algorithm, jain: [pieces?, busy?, time?] })
+        let (alike, mixed) =
+            (of(|demand| *demand != Demand::Mixed)?, of(|demand| *demand == Demand::Mixed)?);
+        let places = Share::ALL.map(|share| medians(runs, place, index(share)));
+        let by_place = places[0].keys().map(|at| (*at, [0, 1, 2].map(|n| places[n][at])));
+        Some(Fairness {
+            algorithm,
+            by_place: by_place.collect(),
+            alike,
+            mixed,
+            jain: [
+                spread(pieces.into_values())?,
+                spread(busy.into_values())?,
+                spread(time.into_values())?,
+            ],
+        })
     }
 
     fn iterations(&self, algorithm: Algorithm, unit: Unit) -> Option<Iterations> {
@@ -240,6 +270,10 @@ pub fn medians<K: Ord>(
         }
     }
     groups.into_iter().filter_map(|(key, figures)| Some((key, stats::median(&figures)?))).collect()
+}
+
+fn place(run: &Run) -> (Demand, Layout) {
+    (run.scenario.demand, run.scenario.layout)
 }
 
 fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {

@@ -7,11 +7,16 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`claims`] | what comes out, claim by claim, and the verdicts |
-//! | [`report`] | the same as Markdown, CSV and SVG |
+//! | [`claims`] | what comes out, claim by claim |
+//! | [`verdicts`] | which claim holds, against whom, in which unit |
+//! | [`tables`], [`plots`] | the same as tables and pictures |
+//! | [`report`] | and as files |
 
 pub mod claims;
+pub mod plots;
 pub mod report;
+pub mod tables;
+pub mod verdicts;
 
 use std::ops::ControlFlow;
 
@@ -39,7 +44,8 @@ pub enum Scale {
 /// Everything about the experiment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setup {
-    /// Seeds of each scenario, from 0.
+    /// Seeds of each scenario, from 0. Large scenarios have a third of that: they vary less, and
+    /// would take most of the time.
     pub seeds: u64,
     /// How large.
     pub scale: Scale,
@@ -120,8 +126,13 @@ impl Setup {
         let mut scenarios = self.scenarios();
         // The longest come first, lest one core works on the last one alone.
         scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.pieces));
-        let seeds = |scenario: Scenario| (0..self.seeds).map(move |seed| (scenario, seed));
+        let seeds =
+            |scenario: Scenario| (0..self.seeds_of(&scenario)).map(move |seed| (scenario, seed));
         scenarios.into_iter().flat_map(seeds).collect()
+    }
+
+    fn seeds_of(&self, scenario: &Scenario) -> u64 {
+        if scenario.pieces < LARGE { self.seeds } else { self.seeds.div_ceil(3) }
     }
 }
 
@@ -165,6 +176,8 @@ fn places() -> impl Iterator<Item = (Layout, Fleet)> {
 /// `N` and `M`.
 pub const SIZES: [(usize, usize); 7] =
     [(20, 4), (40, 5), (80, 8), (160, 10), (320, 20), (640, 50), (1000, 100)];
+/// From so many pieces on, a scenario is large.
+pub const LARGE: usize = 320;
 /// What each requester's forecast has not heard of.
 pub const MISSING: f64 = 0.05;
 /// After so many rounds, an algorithm that has not ended is as far as it gets.
@@ -173,6 +186,7 @@ pub const ROUNDS_MAX: u64 = 4_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paper::scenario::PIECES_EACH;
 
     #[test]
     fn scenarios_are_all_different_and_whole_requesters() {
@@ -180,8 +194,7 @@ mod tests {
         let scenarios = setup.scenarios();
         let distinct: std::collections::BTreeSet<_> = scenarios.iter().collect();
         assert_eq!((distinct.len(), setup.cases()), (scenarios.len(), scenarios.len()));
-        let whole =
-            |scenario: &Scenario| scenario.pieces % super::super::scenario::PIECES_EACH == 0;
+        let whole = |scenario: &Scenario| scenario.pieces.is_multiple_of(PIECES_EACH);
         assert!(scenarios.iter().all(whole));
         assert!(scenarios.iter().any(|scenario| scenario.pieces == 1000));
     }
