@@ -20,6 +20,7 @@
 //! | [`converge`] | one seed from cold start to the end of its auction |
 //! | [`baseline`] | other algorithms for the same problem |
 //! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
+//! | [`solve`](mod@solve) | one instance from a file |
 //! | [`runner`] | many seeds on all cores |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
@@ -44,6 +45,7 @@ pub mod plot;
 pub mod random;
 pub mod report;
 pub mod runner;
+pub mod solve;
 pub mod stats;
 pub mod workload;
 pub mod world;

@@ -365,3 +365,81 @@ const LEASE_MS: u32 = 6000;
 const PIECES_EACH: std::ops::RangeInclusive<usize> = 1..=6;
 /// Providers are numbered from 0, and never so many.
 const REQUESTERS_FROM: usize = 1 << 24;
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    fn market(pieces: usize, missing: f64) -> Market {
+        let rates = |i: usize| (0..5).map(move |j| Nats::ln(((i * 7 + j * 3) % 11 + 1) as f64));
+        let log_rates = (0..pieces).map(|i| rates(i).collect()).collect();
+        let instance = Instance { log_rates, capacity: vec![u16::MAX; 5] };
+        Market::new(&instance, &Settings { missing, ..Settings::default() })
+    }
+
+    #[test]
+    fn every_requester_has_one_to_six_pieces() {
+        let market = market(100, 0.0);
+        let mut next = 0;
+        for requester in &market.requesters {
+            assert_eq!(requester.pieces().start, next);
+            assert!(PIECES_EACH.contains(&requester.pieces().len()));
+            next = requester.pieces().end;
+        }
+        assert_eq!(next, 100);
+        assert!(market.requesters.len() > 100 / 6);
+    }
+
+    #[test]
+    fn a_requester_listens_to_those_whom_it_knows() {
+        let check = |missing: f64, pieces_known: usize, asks_known: usize| {
+            let mut market = market(40, missing);
+            assert!(market.round());
+            let asks: Vec<Ask> = market.books.iter().map(Book::ask).collect();
+            assert!(asks.iter().any(|ask| ask.version > 0), "nobody bid");
+            let before: Vec<Picture> =
+                market.requesters.iter().map(|requester| requester.picture().clone()).collect();
+            market.advertise();
+            for (requester, before) in market.requesters.iter().zip(before) {
+                let picture = requester.picture();
+                let own = requester.pieces().len();
+                assert_eq!((0..40).filter(|i| picture.knows(*i)).count(), pieces_known.max(own));
+                // Those that answered its bids are known by now, whatever was missing.
+                let fresh = (0..5).filter(|j| picture.price(*j) == asks[*j].level).count();
+                let stale = (0..5).filter(|j| before.price(*j) == asks[*j].level).count();
+                assert!(fresh >= asks_known.max(stale));
+            }
+        };
+        check(0.0, 40, 5);
+        check(1.0, 0, 0);
+    }
+
+    #[test]
+    fn news_never_makes_way_for_older_news() {
+        let mut picture = Picture {
+            asks: vec![Ask { version: 3, level: Some(Nats(30)) }],
+            hears: vec![false],
+            knows: Vec::new(),
+        };
+        picture.on_advert(0, Ask { version: 4, level: Some(Nats(40)) });
+        assert_eq!(picture.price(0), Some(Nats(30)), "it doesn't know whom to listen to");
+        picture.on_answer(0, Ask { version: 2, level: Some(Nats(20)) });
+        assert_eq!(picture.price(0), Some(Nats(30)), "that is old");
+        picture.on_advert(0, Ask { version: 4, level: Some(Nats(40)) });
+        assert_eq!(picture.price(0), Some(Nats(40)));
+    }
+
+    quickcheck! {
+        fn what_is_counted_adds_up(instance: Instance, seed: u64) -> bool {
+            let solution = run(&instance, &Settings { seed, ..Settings::default() });
+            let [accepted, refused, evicted] =
+                ["accepted", "refused", "evicted"].map(|name| solution.count(name));
+            accepted + refused == solution.bids
+                && accepted - evicted == solution.assignment.iter().flatten().count() as u64
+                && solution.messages == 2 * solution.bids + evicted
+                && solution.rounds <= solution.bids
+        }
+    }
+}

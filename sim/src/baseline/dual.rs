@@ -29,37 +29,37 @@ use super::{Settings, Solution, places::Places};
 /// The same small step in every round, for someone who knows nothing about the instance. Too long
 /// a step never settles, and too short a one takes for ever; which it is depends on the size.
 pub(super) fn constant(instance: &Instance, settings: &Settings) -> Solution {
-    descend(instance, settings, |_| STEP_CONSTANT).solution(instance)
+    let gap = settings.terms.eps.times(instance.pieces() as u64);
+    let mut run = Descent::new(instance);
+    while run.rounds < settings.rounds_max && !run.is_certified(gap) {
+        run.round(instance, STEP_CONSTANT);
+    }
+    run.solution(instance, gap)
 }
 
 /// Steps `c / sqrt(t)` in round `t`, for the best of several `c` in proportion to `M / N`: how many
-/// pieces a provider has too many grows with its share. Which `c` is best is known only afterwards,
-/// so `rounds` are what an oracle's choice would take, and `rounds_of_all_steps` what it took.
+/// pieces a provider has too many grows with its share. Which `c` is best is known only afterwards.
+/// All are tried side by side until the first is content: `rounds` are its own, as if somebody had
+/// known, and `rounds_of_all_steps` what it took to find out.
 pub(super) fn tuned(instance: &Instance, settings: &Settings) -> Solution {
     let share = instance.pieces() as f64 / instance.providers().max(1) as f64;
-    let runs = STEPS.map(|step| {
-        let step = step / share.max(1.0);
-        let run = descend(instance, settings, |round| step / (round as f64).sqrt());
-        (run, step)
-    });
+    let gap = settings.terms.eps.times(instance.pieces() as u64);
+    let mut runs = STEPS.map(|step| (Descent::new(instance), step / share.max(1.0)));
+    for round in 1..=settings.rounds_max {
+        for (run, step) in &mut runs {
+            run.round(instance, *step / (round as f64).sqrt());
+        }
+        if runs.iter().any(|(run, _)| run.is_certified(gap)) {
+            break;
+        }
+    }
     let rounds_of_all = runs.iter().map(|(run, _)| run.rounds).sum();
-    let best = runs.into_iter().max_by_key(|(run, _)| run.quality());
+    let best = runs.into_iter().max_by_key(|(run, _)| run.quality(gap));
     let (run, step) = best.expect("there are several steps");
-    let mut solution = run.solution(instance);
+    let mut solution = run.solution(instance, gap);
     solution.counts.push(("rounds_of_all_steps", rounds_of_all));
     solution.counts.push(("step_ppm", (step * 1e6).round() as u64));
     solution
-}
-
-/// Rounds until the gap is at most `N * eps`.
-fn descend(instance: &Instance, settings: &Settings, step: impl Fn(u64) -> f64) -> Descent {
-    let gap = settings.terms.eps.times(instance.pieces() as u64);
-    let mut descent = Descent::new(instance);
-    while descent.rounds < settings.rounds_max && !descent.is_certified(gap) {
-        descent.round(instance, &step);
-    }
-    descent.certified = descent.is_certified(gap);
-    descent
 }
 
 /// One run with one kind of step.
@@ -71,7 +71,6 @@ struct Descent {
     // The best of all rounds.
     utility: Option<Nats>,
     assignment: Vec<Option<usize>>,
-    certified: bool,
 }
 
 impl Descent {
@@ -84,7 +83,6 @@ impl Descent {
             bound: None,
             utility: None,
             assignment: vec![None; instance.pieces()],
-            certified: false,
         }
     }
 
@@ -92,20 +90,18 @@ impl Descent {
         self.bound.zip(self.utility).is_some_and(|(bound, utility)| bound - utility <= gap)
     }
 
-    /// A run is better if it was certified, sooner, and otherwise if it placed more, better.
-    fn quality(&self) -> impl Ord + use<> {
-        let soon = if self.certified { u64::MAX - self.rounds } else { 0 };
-        (soon, self.assignment.iter().flatten().count(), self.utility)
+    /// A run is better if it is certified, or else if it placed more, or else if it did so better.
+    fn quality(&self, gap: Nats) -> impl Ord + use<> {
+        (self.is_certified(gap), self.assignment.iter().flatten().count(), self.utility)
     }
 
-    fn round(&mut self, instance: &Instance, step: &impl Fn(u64) -> f64) {
+    fn round(&mut self, instance: &Instance, step: f64) {
         self.rounds += 1;
         let prices: Vec<Nats> = self.prices.iter().map(|price| Nats::from_f64(*price)).collect();
         let choices = choices(instance, &prices);
         self.judge(instance, &prices, &choices);
         let mut wanted = vec![0_u64; instance.providers()];
         choices.iter().flatten().for_each(|choice| wanted[choice.provider] += 1);
-        let step = step(self.rounds);
         for ((price, capacity), wanted) in
             self.prices.iter_mut().zip(&instance.capacity).zip(wanted)
         {
@@ -128,8 +124,9 @@ impl Descent {
         }
     }
 
-    fn solution(self, instance: &Instance) -> Solution {
+    fn solution(self, instance: &Instance, gap: Nats) -> Solution {
         let pieces = instance.pieces() as u64;
+        let certified = u64::from(self.is_certified(gap));
         Solution {
             assignment: self.assignment,
             rounds: self.rounds,
@@ -137,7 +134,7 @@ impl Descent {
             // Each choice, and in the end a place for each.
             messages: (self.rounds + 1) * pieces,
             counts: vec![
-                ("certified", u64::from(self.certified)),
+                ("certified", certified),
                 ("adverts", self.rounds * instance.providers() as u64),
             ],
         }
@@ -202,4 +199,4 @@ fn recover(instance: &Instance, choices: &[Option<Choice>]) -> Vec<Option<usize>
 /// In nats per piece too many.
 const STEP_CONSTANT: f64 = 0.02;
 /// For a share of one piece per provider, in nats per piece too many.
-const STEPS: [f64; 8] = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4];
+const STEPS: [f64; 8] = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2];

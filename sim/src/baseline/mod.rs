@@ -19,6 +19,8 @@ mod dual;
 mod in_turn;
 mod places;
 mod response;
+#[cfg(test)]
+mod tests;
 mod textbook;
 
 use std::str::FromStr;
@@ -239,6 +241,15 @@ impl Solution {
     pub fn complete(&self) -> Option<Vec<usize>> {
         self.assignment.iter().copied().collect()
     }
+}
+
+/// The largest difference of two log rates of one piece.
+pub(crate) fn spread(instance: &Instance) -> Nats {
+    let spreads = instance.log_rates.iter().filter_map(|rates| {
+        let rates = rates.iter().flatten();
+        Some(*rates.clone().max()? - *rates.min()?)
+    });
+    spreads.max().unwrap_or(Nats::ZERO)
 }
 
 fn names() -> String {

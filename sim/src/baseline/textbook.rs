@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use starling_protocol::{Nats, market::Terms, nats::slot_cost, testing::Instance};
 
-use super::{Settings, Solution};
+use super::{Settings, Solution, spread};
 
 /// | count | is |
 /// |---|---|
@@ -170,13 +170,4 @@ fn two_best(values: impl Iterator<Item = Value>) -> (Option<Value>, Option<Value
             (best, second)
         }
     })
-}
-
-/// The largest difference of two rates of one piece.
-fn spread(instance: &Instance) -> Nats {
-    let spreads = instance.log_rates.iter().filter_map(|rates| {
-        let rates = rates.iter().flatten();
-        Some(*rates.clone().max()? - *rates.min()?)
-    });
-    spreads.max().unwrap_or(Nats::ZERO)
 }

@@ -2,6 +2,7 @@
 
 mod converge;
 mod paper;
+mod solve;
 
 use std::{io, process::ExitCode};
 
@@ -27,6 +28,13 @@ enum Command {
     Converge(converge::Converge),
     /// Put a paper's claims to the test, and write a report with tables and plots
     Paper(paper::Paper),
+    /// Solve an instance of the assignment problem from a file, by any of the algorithms.
+    ///
+    /// Prints one JSON object: the assignment, its utility and the exact optimum's, and what it
+    /// took in rounds, bids and messages. What these count is told in the docs of
+    /// `starling_sim::baseline`.
+    #[command(after_help = solve::EXAMPLES)]
+    Solve(solve::Solve),
 }
 
 /// How a command ended that could do its work.
@@ -56,6 +64,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
         Command::Paper(flags) => flags.run(),
+        Command::Solve(flags) => flags.run(),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
