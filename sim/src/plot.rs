@@ -174,12 +174,15 @@ struct Look {
     color: RGBColor,
     shape: usize,
     dashed: bool,
+    width: u32,
 }
 
 impl Look {
     fn of(series: usize) -> Self {
         let color = COLORS[series % COLORS.len()];
-        Self { color, shape: series % SHAPES, dashed: series >= COLORS.len() }
+        // The first series is what the others are compared with.
+        let width = if series == 0 { 4 } else { 2 };
+        Self { color, shape: series % SHAPES, dashed: series >= COLORS.len(), width }
     }
 }
 
@@ -228,7 +231,7 @@ impl<'r, 'a> Frame<'r, 'a> {
     }
 
     fn line(&self, look: Look, points: &[Pixel]) -> Drawing {
-        let style = look.color.stroke_width(2);
+        let style = look.color.stroke_width(look.width);
         if look.dashed {
             let path = points.iter().copied();
             self.root.draw(&DashedPathElement::new(path, 6, 4, style))
@@ -397,7 +400,7 @@ mod tests {
     #[test]
     fn every_series_looks_different() {
         let look = |n| {
-            let Look { color, shape, dashed } = Look::of(n);
+            let Look { color, shape, dashed, width: _ } = Look::of(n);
             (color.0, color.1, color.2, shape, dashed)
         };
         let looks: std::collections::BTreeSet<_> = (0..13).map(look).collect();

@@ -80,8 +80,11 @@ impl Xu2023 {
         Setup::new(self.seeds.unwrap_or(seeds), scale)
     }
 
+    /// Makes the folder, and sees whether a file can be written to it.
     fn make_folder(&self) -> Result<(), CliError> {
-        fs::create_dir_all(&self.out).map_err(|error| {
+        let trial = self.out.join(TRIAL);
+        let made = fs::create_dir_all(&self.out).and_then(|()| fs::write(&trial, ""));
+        made.and_then(|()| fs::remove_file(&trial)).map_err(|error| {
             CliError::Usage(format!("cannot write to --out {}: {error}", self.out.display()))
         })
     }
@@ -91,3 +94,6 @@ fn failed(failure: &dyn std::error::Error) -> Outcome {
     eprintln!("error: {failure}");
     Outcome::Failed
 }
+
+/// A file that is there for a moment only.
+const TRIAL: &str = ".starling-sim";

@@ -98,6 +98,16 @@ impl Share {
         }
     }
 
+    /// In few words, for the heads of tables.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Busy => "busy time",
+            Self::Pieces => "pieces",
+            Self::Time => "inference time",
+        }
+    }
+
     /// This unit's index.
     #[must_use]
     pub fn of(self, jain: &Jain) -> f64 {

@@ -291,3 +291,105 @@ pub const PAPER_SPEED: std::ops::Range<f64> = 1.14..2.62;
 pub const PAPER_JAIN: f64 = 0.9;
 /// One order of magnitude.
 pub const TENFOLD: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paper::{
+        measure::{Jain, Quality},
+        models::Dnn,
+        xu2023::{Scale, Setup},
+    };
+
+    fn run(demand: Demand, seed: u64, algorithm: Algorithm, mean_time: f64, bids: u64) -> Run {
+        let (layout, fleet) = (Layout::Uniform, Fleet::Spread);
+        let jain = Jain { pieces: 0.9, busy: 0.8, time: mean_time / 10.0 };
+        Run {
+            scenario: Scenario { demand, layout, fleet, pieces: 20, providers: 4 },
+            seed,
+            algorithm,
+            effort: Effort {
+                rounds: 4_000 * seed,
+                bids,
+                examined: (algorithm == Algorithm::DinaSwap).then_some(5 * bids),
+                messages: 3,
+                adverts: 4,
+                ending: if seed == 1 { Ending::CutOff } else { Ending::Own },
+            },
+            quality: Some(Quality { mean_time, gap_per_piece: mean_time / 100.0, jain }),
+        }
+    }
+
+    fn claims(mut change: impl FnMut(&mut Vec<Run>)) -> Claims {
+        let (one, mixed) = (Demand::All(Dnn::Nin), Demand::Mixed);
+        let mut runs = Vec::new();
+        for (demand, seed, own, other) in
+            [(one, 0, 1.0, 2.0), (one, 1, 2.0, 8.0), (mixed, 0, 4.0, 5.0)]
+        {
+            runs.push(run(demand, seed, Algorithm::Auction, own, 10));
+            runs.push(run(demand, seed, Algorithm::DinaSwap, other, 30));
+        }
+        change(&mut runs);
+        Claims::of(&Results { setup: Setup::new(2, Scale::Quick), runs })
+    }
+
+    #[test]
+    fn ratios_are_taken_seed_by_seed_then_over_seeds_then_over_scenarios() {
+        let claims = claims(|_| {});
+        assert_eq!(claims.speed.len(), 1);
+        let speed = &claims.speed[0];
+        // 2 and 4 in one scenario, 1.25 in the other.
+        assert_eq!(speed.ratio, Spread { low: 1.25, middle: 2.125, high: 3.0 });
+        assert_eq!(speed.by_place[&(Demand::Mixed, Layout::Uniform)], 1.25);
+        assert_eq!((speed.gap_max, speed.incomplete), (0.08, 0));
+    }
+
+    #[test]
+    fn a_run_that_left_a_piece_over_has_no_time_but_is_counted() {
+        let claims = claims(|runs| runs[3].quality = None);
+        let speed = &claims.speed[0];
+        assert_eq!(speed.ratio, Spread { low: 1.25, middle: 1.625, high: 2.0 });
+        assert_eq!(speed.incomplete, 1);
+    }
+
+    #[test]
+    fn fairness_is_apart_for_mixed_demand() {
+        let auction = &claims(|_| {}).fairness[0];
+        assert_eq!(auction.algorithm, Algorithm::Auction);
+        let close = |got: [f64; 3], expected: [f64; 3]| {
+            got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-12)
+        };
+        assert!(close(auction.alike, [0.9, 0.8, 0.15]), "{auction:?}");
+        assert!(close(auction.mixed, [0.9, 0.8, 0.4]), "{auction:?}");
+        assert!(close(auction.by_place[&(Demand::Mixed, Layout::Uniform)], auction.mixed));
+    }
+
+    #[test]
+    fn iterations_are_counted_in_the_scenarios_for_them_only() {
+        let claims = claims(|runs| runs[0].effort.bids = 1_000_000);
+        let find = |algorithm, unit| {
+            let of = |row: &&Iterations| (row.algorithm, row.unit) == (algorithm, unit);
+            claims.iterations.iter().find(of)
+        };
+        let bids = find(Algorithm::DinaSwap, Unit::Bids).expect("it bids");
+        assert_eq!((bids.count[&20], bids.ratio[&20], bids.cut_off), (30.0, 3.0, 0));
+        let examined = find(Algorithm::DinaSwap, Unit::Examined).expect("it examines pairs");
+        assert_eq!((examined.count[&20], examined.ratio[&20]), (150.0, 15.0));
+        let sent = find(Algorithm::Auction, Unit::Transmissions).expect("it sends");
+        assert_eq!(sent.count[&20], 7.0);
+        assert_eq!(find(Algorithm::Auction, Unit::Examined), None);
+    }
+
+    #[test]
+    fn tenfold_must_last_to_the_largest_size() {
+        let check = |ratios: [f64; 3], expected| {
+            let ratio: BTreeMap<usize, f64> = [20, 40, 80].into_iter().zip(ratios).collect();
+            let (algorithm, unit) = (Algorithm::Cbba, Unit::Bids);
+            let row = Iterations { algorithm, unit, count: ratio.clone(), ratio, cut_off: 0 };
+            assert_eq!(row.tenfold_from(), expected, "{ratios:?}");
+        };
+        check([1.0, 10.0, 11.0], Some(40));
+        check([12.0, 9.9, 11.0], Some(80));
+        check([12.0, 11.0, 9.0], None);
+    }
+}

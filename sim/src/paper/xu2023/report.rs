@@ -97,9 +97,11 @@ fn about_speed(results: &Results, claims: &Claims, tables: &Tables) -> String {
 
 Mean inference time of all pieces over the auction's; all DNNs have equally many pieces, so it is
 that of whole DNNs too. The auction stays within eps = {eps} nats per piece of the optimum by its
-guarantee. On every case that was run, so did: {optimal}. Nothing can be gained over an optimum, so
-the claim can hold only against those that miss it. The optimum is that of proportional fairness
-and not of the mean time, so a ratio can be below 1.
+guarantee. On every case that was run, so did: {optimal}.
+Nothing can be gained over an optimum, so the claim can hold only against those that miss it. The
+optimum is that of proportional fairness and not of the mean time, so a ratio can be below 1.
+`worst gap` is how far the worst run was from the optimum; an `incomplete` run left a piece without
+a place, and has no inference time.
 
 {}
 ![Inference time](inference_time.svg)
@@ -115,9 +117,11 @@ By DNN and layout (medians over fleets, sizes and seeds):
 fn about_fairness(claims: &Claims, tables: &Tables) -> String {
     let auction = claims.fairness.iter().find(|row| row.algorithm == Algorithm::Auction);
     let fairer = Share::ALL.into_iter().enumerate().map(|(n, share)| {
-        let own = auction.map_or(1.0, |row| row.jain[n].middle);
+        // To two digits, as in the table: a difference that nobody can see is none.
+        let shown = |row: &claims::Fairness| (row.jain[n].middle * 100.0).round();
+        let own = auction.map_or(100.0, shown);
         let rivals = claims.fairness.iter().filter(|row| claims::is_rival(row.algorithm));
-        let fairer = rivals.filter(|row| row.jain[n].middle > own).map(|row| row.algorithm);
+        let fairer = rivals.filter(|row| shown(row) > own).map(|row| row.algorithm);
         match names(fairer) {
             none if none.is_empty() => {
                 format!("- {}: no rival is fairer than the auction.\n", share.name())
@@ -166,6 +170,8 @@ round-robin and greedy only go through the pieces once, and are left out. Know b
 - A round of one algorithm is not as long as a round of another.
 - An advert goes to everybody. Messages alone hide that the dual methods and best response need
   adverts; `messages and adverts` counts each advert once.
+- DINA looks at pairs before it exchanges any. Each look would be a question and an answer in a real
+  network; these are not among its messages, so `examined pairs` is a unit of its own.
 - The dual methods end when somebody has added up that the gap is at most N eps. dual-tuned counts
   only the best of its steps, which is known afterwards.
 - best-response and self-selection end where nobody gains alone, and guarantee no gap.

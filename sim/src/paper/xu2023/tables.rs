@@ -64,8 +64,8 @@ fn speed_table(claims: &Claims, results: &Results) -> Table {
         "least ratio",
         "median ratio",
         "largest ratio",
-        "worst gap to the optimum (nats per piece)",
-        "runs with a piece left over",
+        "worst gap (nats/piece)",
+        "incomplete runs",
         "reading",
     ];
     let mut table = Table::new("inference_time", &columns);
@@ -122,7 +122,7 @@ fn places_table(claims: &Claims) -> Table {
 fn fairness_table(claims: &Claims) -> Table {
     let mut columns = vec!["algorithm".to_owned()];
     for share in Share::ALL {
-        let of = |range: &str| format!("{}: {range}", share.name());
+        let of = |range: &str| format!("{}: {range}", share.short());
         columns.extend([of("median"), of("least"), of("most")]);
     }
     let mut table = Table { name: "fairness", columns, rows: Vec::new() };
@@ -138,7 +138,7 @@ fn fairness_table(claims: &Claims) -> Table {
 
 fn demands_table(claims: &Claims) -> Table {
     let mut columns = vec!["DNN".to_owned(), "layout".to_owned()];
-    columns.extend(Share::ALL.map(|share| share.name().to_owned()));
+    columns.extend(Share::ALL.map(|share| share.short().to_owned()));
     let mut table = Table { name: "fairness_by_dnn", columns, rows: Vec::new() };
     let auction = claims.fairness.iter().find(|row| row.algorithm == Algorithm::Auction);
     for (place, jain) in auction.iter().flat_map(|row| &row.by_place) {

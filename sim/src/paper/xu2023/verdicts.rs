@@ -54,10 +54,10 @@ fn of_fairness(claims: &Claims) -> (String, String) {
     let cases = [("one DNN for all", auction.alike), ("mixed DNNs", auction.mixed)];
     let said = cases.map(|(case, jain)| {
         let units = || Share::ALL.into_iter().zip(jain);
-        let all = units().map(|(share, index)| format!("{index:.2} {}", share.name()));
+        let all = units().map(|(share, index)| format!("{index:.2} {}", share.short()));
         let holds: Vec<&str> = units()
             .filter(|(_, index)| *index >= PAPER_JAIN)
-            .map(|(share, _)| share.name())
+            .map(|(share, _)| share.short())
             .collect();
         let verdict = match holds.len() {
             0 => "holds in no unit".to_owned(),
@@ -159,7 +159,7 @@ mod tests {
             mixed: [0.95, 0.89, 0.3],
             by_place: BTreeMap::new(),
         }];
-        let names = Share::ALL.map(Share::name);
+        let names = Share::ALL.map(Share::short);
         let here = format!(
             "one DNN for all: 0.90 {0}, 0.91 {1}, 0.95 {2}; mixed DNNs: 0.95 {0}, 0.89 {1}, 0.30 {2}",
             names[0], names[1], names[2]
