@@ -352,13 +352,8 @@ impl Market {
         match verdict {
             Verdict::Accepted { evicted } => {
                 self.tally.accepted += 1;
-                let message = Message::Award {
-                    session: number,
-                    index,
-                    attempt,
-                    ask,
-                    lease_ms: LEASE_MS,
-                };
+                let message =
+                    Message::Award { session: number, index, attempt, ask, lease_ms: LEASE_MS };
                 parcels.push(Parcel { provider, requester, message });
                 parcels.extend(evicted.iter().map(|loser| eviction(provider, ask, loser)));
             }
@@ -415,7 +410,8 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn new(instance: &'a Instance, terms: Terms) -> Self {
-        let seconds = |rate: &Option<Nats>| rate.map_or(f64::INFINITY, |rate| (-rate.to_f64()).exp());
+        let seconds =
+            |rate: &Option<Nats>| rate.map_or(f64::INFINITY, |rate| (-rate.to_f64()).exp());
         let row = |rates: &Vec<Option<Nats>>| rates.iter().map(seconds).collect();
         Self {
             terms,
@@ -520,11 +516,7 @@ mod tests {
 
     #[test]
     fn news_never_makes_way_for_older_news() {
-        let mut picture = Picture {
-            asks: vec![ask(3, 30)],
-            hears: vec![false],
-            knows: Vec::new(),
-        };
+        let mut picture = Picture { asks: vec![ask(3, 30)], hears: vec![false], knows: Vec::new() };
         picture.on_advert(0, ask(4, 40));
         assert_eq!(picture.price(0), Some(Nats(30)), "it doesn't know whom to listen to");
         picture.on_answer(0, ask(2, 20));

@@ -1,9 +1,10 @@
 //! The command line. Each command has a file of its own; this one has what they share.
 
 mod converge;
-mod solve;
+mod paper;
 mod replay;
 mod scenario;
+mod solve;
 mod swarm;
 
 use std::{io, process::ExitCode};
@@ -28,6 +29,8 @@ enum Command {
     /// each piece must have one place with a running lease.
     #[command(after_help = converge::EXAMPLES)]
     Converge(converge::Converge),
+    /// Put a paper's claims to the test, and write a report with tables and plots
+    Paper(paper::Paper),
     /// Solve an instance of the assignment problem from a file, by any of the algorithms.
     ///
     /// Prints one JSON object: the assignment, its utility and the exact optimum's, and what it
@@ -75,6 +78,7 @@ impl From<io::Error> for CliError {
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
+        Command::Paper(flags) => flags.run(),
         Command::Solve(flags) => flags.run(),
         Command::Replay(flags) => flags.run(),
         Command::Scenario(flags) => flags.run(),
