@@ -18,6 +18,9 @@
 //! | [`workload`] | seed to providers and sessions, and the assignment problem that they pose |
 //! | [`check`] | what must hold once an auction has ended |
 //! | [`converge`] | one seed from cold start to the end of its auction |
+//! | [`baseline`] | other algorithms for the same problem |
+//! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
+//! | [`solve`](mod@solve) | one instance from a file |
 //! | [`runner`] | many seeds on all cores |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
@@ -31,6 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod baseline;
 pub mod check;
 pub mod clock;
 pub mod converge;
@@ -40,14 +44,18 @@ pub mod gossip;
 pub mod inference;
 pub mod journal;
 pub mod ledger;
+pub mod lockstep;
 pub mod network;
+pub mod paper;
 pub mod play;
+pub mod plot;
 mod queue;
 pub mod random;
 pub mod report;
 pub mod runner;
 pub mod scenario;
 pub mod shrink;
+pub mod solve;
 pub mod stats;
 pub mod swarm;
 pub mod workload;

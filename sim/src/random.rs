@@ -23,6 +23,8 @@ pub enum Purpose {
     Gossip,
     /// When nodes start and how long their loads take.
     Machines,
+    /// The choices of algorithms that have no nodes, links or clock: orders and groups.
+    Solvers,
 }
 
 /// The generator of a seed for one purpose.
@@ -43,6 +45,7 @@ pub fn numbered(seed: u64, purpose: Purpose, n: u64) -> ChaCha12Rng {
         Purpose::Machines => 4,
         Purpose::Gossip => 5,
         Purpose::Swarm => 6,
+        Purpose::Solvers => 16,
     };
     generator.set_stream(n << 8 | purpose);
     generator

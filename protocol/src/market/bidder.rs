@@ -71,6 +71,12 @@ impl Bidder {
         Self { seats: Vec::new(), attempt_floor: self.attempt(), ..self.clone() }
     }
 
+    /// Whose pieces these are.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
     /// How far each piece has come.
     pub fn states(&self) -> impl Iterator<Item = SeatState> {
         self.seats.iter().map(|seat| seat.state)

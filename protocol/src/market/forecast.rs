@@ -13,14 +13,17 @@
 
 mod shelves;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use shelves::Shelves;
 
 use crate::{
     cost::Provider,
     id::{NodeId, PieceId, SessionId, tie_break},
-    market::Terms,
+    market::{Bidder, SeatState, Terms},
     model::{OP_CLASSES, PieceProfile},
     nats::Nats,
     wire::Ask,
@@ -68,6 +71,8 @@ struct Entry {
     work: [f64; OP_CLASSES],
     bytes: f64,
     weights: f64,
+    // Instead of the above: seconds by provider, from a table.
+    seconds: Option<Arc<[f64]>>,
     place: Place,
     level: f64,
 }
@@ -155,6 +160,19 @@ impl Forecast {
         }
     }
 
+    /// Adds a session's pieces by their stand-alone seconds at each provider, in the order in which
+    /// these were added, infinite where a piece can't go: for those who have a table of times
+    /// instead of profiles.
+    pub fn set_session_seconds(&mut self, session: SessionId, pieces: &[Arc<[f64]>]) {
+        self.remove_session(session);
+        for (index, seconds) in (0..).zip(pieces) {
+            self.add(PieceId { session, index }, &PieceProfile::default());
+            if let Some(number) = self.numbers.get(&PieceId { session, index }) {
+                self.pieces[*number as usize].seconds = Some(Arc::clone(seconds));
+            }
+        }
+    }
+
     /// Removes a session's pieces.
     pub fn remove_session(&mut self, session: SessionId) {
         let first = PieceId { session, index: 0 };
@@ -211,6 +229,31 @@ impl Forecast {
         self.run();
     }
 
+    /// Where each piece of a session should bid, by what its bidder has learned: the asks that it
+    /// heard, and which of its pieces have places.
+    pub fn openings(
+        &mut self,
+        bidder: &Bidder,
+        asks: impl Iterator<Item = (NodeId, Ask)>,
+    ) -> Vec<Option<Opening>> {
+        for (node, ask) in asks {
+            self.hear_ask(&node, &ask);
+        }
+        let session = bidder.session();
+        for (index, state) in (0..).zip(bidder.states()) {
+            let piece = PieceId { session, index };
+            match state {
+                SeatState::Held { provider, level, .. } => self.pin(&piece, &provider, level),
+                SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => {
+                    self.unpin(&piece);
+                }
+            }
+        }
+        self.settle();
+        let pieces = (0..).zip(bidder.states()).map(|(index, _)| PieceId { session, index });
+        pieces.map(|piece| self.opening(&piece)).collect()
+    }
+
     /// Where a piece should bid, and at which level; nothing if it is unknown or has no place.
     #[must_use]
     pub fn opening(&self, piece: &PieceId) -> Option<Opening> {
@@ -230,6 +273,7 @@ impl Forecast {
             work: profile.work.0.map(|flops| flops as f64),
             bytes: profile.bytes_in.saturating_add(profile.bytes_out) as f64,
             weights: profile.weight_bytes as f64,
+            seconds: None,
             place: Place::Open,
             level: 0.0,
         };
@@ -282,7 +326,10 @@ impl Forecast {
     fn choose(&mut self, number: u32) -> Option<(usize, f64, f64)> {
         let mut costs = std::mem::take(&mut self.costs);
         let entry = &self.pieces[number as usize];
-        self.shelves.costs(&entry.work, entry.bytes, entry.weights, &mut costs);
+        match &entry.seconds {
+            Some(seconds) => self.shelves.costs_of_row(seconds, &mut costs),
+            None => self.shelves.costs(&entry.work, entry.bytes, entry.weights, &mut costs),
+        }
         if entry.id.session.requester == self.local
             && let Some(at) = self.shelves.find(&self.local)
         {
@@ -300,6 +347,9 @@ impl Forecast {
     }
 
     fn cost(&self, entry: &Entry, at: usize) -> f64 {
+        if let Some(seconds) = &entry.seconds {
+            return seconds.get(at).map_or(f64::INFINITY, |s| s * self.shelves.factor(at));
+        }
         let own = entry.id.session.requester == self.local && self.shelves.node(at) == self.local;
         let bytes = if own { 0.0 } else { entry.bytes };
         self.shelves.cost(at, &entry.work, bytes, entry.weights)

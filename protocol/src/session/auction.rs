@@ -3,7 +3,7 @@
 use super::{Bidding, Phase, Planning, Session, SessionError, View, moves::Moving};
 use crate::{
     cost,
-    id::{NodeId, PieceId, SessionId},
+    id::{NodeId, SessionId},
     market::{Bidder, Candidate, Forecast, Opening, SeatState, Stall},
     model::PieceProfile,
     node::{Event, Output},
@@ -166,24 +166,7 @@ impl Session {
             return Vec::new();
         }
         let Some(forecast) = self.forecast.as_mut() else { return Vec::new() };
-        for offer in view.offers() {
-            forecast.hear_ask(&offer.node, &offer.ask);
-        }
-        let session = self.id;
-        let states: Vec<(PieceId, SeatState)> = (0..)
-            .zip(self.bidder.states())
-            .map(|(index, state)| (PieceId { session, index }, state))
-            .collect();
-        for (piece, state) in &states {
-            match state {
-                SeatState::Held { provider, level, .. } => forecast.pin(piece, provider, *level),
-                SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => {
-                    forecast.unpin(piece);
-                }
-            }
-        }
-        forecast.settle();
-        states.iter().map(|(piece, _)| forecast.opening(piece)).collect()
+        forecast.openings(&self.bidder, view.offers().map(|offer| (offer.node, offer.ask)))
     }
 
     /// Everything is given back and the session plans again, unless it has failed too often.

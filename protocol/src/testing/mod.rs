@@ -22,4 +22,4 @@ mod oracle;
 pub use auction::{Mischief, Outcome, check_outcome, run_auction};
 pub use instance::{Instance, node_id};
 pub use messages::AnyMessage;
-pub use oracle::optimum;
+pub use oracle::{Blocked, Optimum, certify, optimum, solve_exactly, upper_bound};

@@ -1,8 +1,10 @@
 //! The command line. Each command has a file of its own; this one has what they share.
 
 mod converge;
+mod paper;
 mod replay;
 mod scenario;
+mod solve;
 mod swarm;
 
 use std::{io, process::ExitCode};
@@ -27,6 +29,15 @@ enum Command {
     /// each piece must have one place with a running lease.
     #[command(after_help = converge::EXAMPLES)]
     Converge(converge::Converge),
+    /// Put a paper's claims to the test, and write a report with tables and plots
+    Paper(paper::Paper),
+    /// Solve an instance of the assignment problem from a file, by any of the algorithms.
+    ///
+    /// Prints one JSON object: the assignment, its utility and the exact optimum's, and what it
+    /// took in rounds, bids and messages. What these count is told in the docs of
+    /// `starling_sim::baseline`.
+    #[command(after_help = solve::EXAMPLES)]
+    Solve(solve::Solve),
     /// Play one seed of a swarm, and print its configuration and what happens.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::Replay),
@@ -67,6 +78,8 @@ impl From<io::Error> for CliError {
 pub(crate) fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Converge(flags) => flags.run(),
+        Command::Paper(flags) => flags.run(),
+        Command::Solve(flags) => flags.run(),
         Command::Replay(flags) => flags.run(),
         Command::Scenario(flags) => flags.run(),
         Command::Swarm(flags) => flags.run(),

@@ -147,6 +147,18 @@ impl Shelves {
         }
     }
 
+    /// The same, from a row of stand-alone seconds.
+    pub(super) fn costs_of_row(&self, seconds: &[f64], out: &mut Vec<f64>) {
+        out.clear();
+        let pairs = seconds.iter().zip(&self.factor);
+        out.extend(pairs.map(|(seconds, factor)| seconds.max(SECONDS_MIN) * factor));
+    }
+
+    /// `e^price`.
+    pub(super) fn factor(&self, at: usize) -> f64 {
+        self.factor[at]
+    }
+
     /// One provider's entry of [`costs`](Self::costs).
     pub(super) fn cost(
         &self,
