@@ -100,8 +100,8 @@ fn a_cut_one_way_is_no_cut_the_other_way() {
     let (heard, hears) = (world.id(requester), world.id(0));
     let others: Vec<usize> = (1..world.nodes().count()).collect();
     world.partition_one_way(&[0], &others);
-    // No advert holds for longer than two minutes.
-    world.run_for(SECOND * 130).expect("no flood of events");
+    // In these experiments twenty adverts in a row may be lost.
+    world.run_for(SECOND * 400).expect("no flood of events");
     let knows = |place: usize, id| world.node(place).expect("alive").flock().node(id).is_some();
     assert!(!knows(requester, &hears), "its adverts have run out");
     assert!(knows(0, &heard), "it still hears the others");
