@@ -7,7 +7,7 @@ use starling_protocol::{
     plan::LayerRange,
     testing::AnyMessage,
     wire::{
-        self, Advert, Ask, DecodeError, Hop, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert,
+        self, Advert, Ask, Claim, DecodeError, Hop, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert,
         PriceAdvert, VERSION,
     },
 };
@@ -33,8 +33,9 @@ fn golden_vectors() {
             level: Nats(50_000_000),
             weight_bytes: 9,
             keeps: Some(2),
+            claim: Claim::OpenSlot,
         },
-        "0200070203fc00e1f505090102",
+        "0200070203fc00e1f50509010201",
     );
     check(
         &Message::Award {
@@ -126,6 +127,7 @@ fn limits_hold_at_the_limit_and_one_above() {
         level,
         weight_bytes: 0,
         keeps: None,
+        claim: Claim::Any,
     };
     assert!(wire::encode(&bid(Nats(1 << 60))).is_ok());
     assert!(wire::encode(&bid(Nats((1 << 60) + 1))).is_err());

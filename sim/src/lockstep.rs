@@ -20,8 +20,8 @@ use starling_protocol::{
     Nats, NodeId, PieceId, SessionId, Timestamp,
     cost::Provider,
     market::{
-        Awarded, Bid, Bidder, Book, BookConfig, Candidate, Forecast, SeatState, Stall, Terms,
-        Verdict,
+        Awarded, Bid, Bidder, Book, BookConfig, Candidate, Forecast, Moving, SeatState, Stall,
+        Terms, Verdict,
     },
     model::Speed,
     session::Bidding,
@@ -207,7 +207,7 @@ impl Requester {
     fn reviews(&mut self) -> Vec<Parcel> {
         let picture = &self.picture;
         let quote = |node: &NodeId| Some(picture.ask(number_of(node)));
-        let bids = self.bidder.review(NOW, &quote, &|_| Nats::ZERO);
+        let bids = self.bidder.review(NOW, &quote, Moving::Free);
         self.parcels(bids)
     }
 
@@ -339,14 +339,14 @@ impl Market {
     /// The answer, and what those are told who lost their places.
     fn judge(&mut self, bid: &Parcel) -> Vec<Parcel> {
         let (provider, requester) = (bid.provider, bid.requester);
-        let Message::Bid { session: number, index, attempt, level, weight_bytes, keeps } =
+        let Message::Bid { session: number, index, attempt, level, weight_bytes, keeps, claim } =
             bid.message
         else {
             unreachable!("no bidder bids with {:?}", bid.message);
         };
         let piece = PieceId { session: session(requester), index };
         let book = &mut self.books[provider];
-        let verdict = book.bid(NOW, &Bid { piece, attempt, level, weight_bytes, keeps });
+        let verdict = book.bid(NOW, &Bid { piece, attempt, level, weight_bytes, keeps, claim });
         let ask = book.ask();
         let mut parcels = Vec::new();
         match verdict {

@@ -6,9 +6,8 @@ use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
-        seat::{Aside, Candidate, Offered, Rules, Seat, SeatState, Won, silent},
+        seat::{Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Won, silent},
     },
-    nats::Nats,
     time::Timestamp,
     wire::{Ask, Lease, Message},
 };
@@ -212,22 +211,28 @@ impl Bidder {
     }
 
     /// Holds every place against the prices of today (eps-complementary slackness), and returns
-    /// the bids of the pieces that would gain more elsewhere than eps and what the move costs.
+    /// the bids of the pieces that would gain more elsewhere than eps and what a move costs.
     pub fn review(
         &mut self,
         now: Timestamp,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        cost: &dyn Fn(u16) -> Nats,
+        moving: Moving,
     ) -> Vec<(NodeId, Message)> {
         let (session, rules) = (self.session, self.rules);
         let mut bids = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
             let piece = PieceId { session, index };
-            if let Some(bid) = seat.review(now, rules, &piece, quote, cost(index)) {
+            if let Some(bid) = seat.review(now, rules, &piece, quote, moving) {
                 bids.push(message(session, index, seat, &bid));
             }
         }
         bids
+    }
+
+    /// Whether any piece would gain more than eps elsewhere at these prices.
+    #[must_use]
+    pub fn is_restless(&self, quote: &dyn Fn(&NodeId) -> Option<Ask>) -> bool {
+        self.seats.iter().any(|seat| seat.unrest(self.rules, quote).is_some())
     }
 
     /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
@@ -424,6 +429,6 @@ fn message(session: SessionId, index: u16, seat: &Seat, bid: &Offered) -> (NodeI
         | SeatState::Infeasible => None,
     };
     let (attempt, level, weight_bytes) = (bid.attempt, bid.level, seat.weight_bytes);
-    let number = session.number;
-    (bid.provider, Message::Bid { session: number, index, attempt, level, weight_bytes, keeps })
+    let (session, claim) = (session.number, bid.claim);
+    (bid.provider, Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim })
 }

@@ -10,7 +10,7 @@ use crate::{
     market::Terms,
     nats::{Nats, slot_cost},
     time::Timestamp,
-    wire::{Ask, Lease, RefusalReason},
+    wire::{Ask, Claim, Lease, RefusalReason},
 };
 
 /// What a provider offers.
@@ -53,12 +53,14 @@ pub struct Bid {
     pub weight_bytes: u64,
     /// The bid by which the piece is here already, and stays if this one is refused.
     pub keeps: Option<u32>,
+    /// What it may take.
+    pub claim: Claim,
 }
 
 /// An accepted bid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holding {
-    /// What it bid.
+    /// What it bid, and what a move would cost it once it runs.
     pub level: Nats,
     /// Which bid it was.
     pub attempt: u32,
@@ -68,6 +70,17 @@ pub struct Holding {
     pub lease_until: Timestamp,
     /// Since when the piece has its place.
     pub since: Timestamp,
+    /// How far it has come.
+    pub runs: Runs,
+}
+
+/// Whether a piece that has its place runs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// It has not been loaded.
+    NotYet,
+    /// It has: to turn it out costs its requester a move.
+    Yes,
 }
 
 /// The answer to a bid.
@@ -170,6 +183,9 @@ impl Book {
         let verdict = self.judge(now, bid);
         if let (Some(old), Some(new)) = (&old, self.holdings.get_mut(&bid.piece)) {
             new.since = old.since;
+            if old.runs == Runs::Yes {
+                self.entrench(&bid.piece);
+            }
         }
         if let (Verdict::Refused(_), Some(old)) = (&verdict, old)
             && bid.keeps == Some(old.attempt)
@@ -203,6 +219,18 @@ impl Book {
     #[must_use]
     pub fn attempt_of(&self, piece: &PieceId) -> Option<u32> {
         self.holdings.get(piece).map(|holding| holding.attempt)
+    }
+
+    /// The piece runs here now: whoever wants its place must offer what a move costs it, too.
+    pub fn entrench(&mut self, piece: &PieceId) {
+        let Some(holding) = self.holdings.get_mut(piece).filter(|h| h.runs == Runs::NotYet) else {
+            return;
+        };
+        self.by_level.remove(&(holding.level, *piece));
+        holding.level = holding.level + self.terms.migration.of(holding.weight_bytes);
+        holding.runs = Runs::Yes;
+        self.by_level.insert((holding.level, *piece));
+        self.reprice();
     }
 
     /// Since when a piece has its place here.
@@ -284,8 +312,9 @@ impl Book {
         };
         // To turn another piece out takes eps more than its level, or two could do so to each
         // other for ever. An open slot harms nobody.
-        let least = if self.open_slot_is_cheapest() { ask } else { ask + self.terms.eps };
-        if level < least {
+        let slot = self.open_slot_is_cheapest();
+        let least = if slot { ask } else { ask + self.terms.eps };
+        if level < least || (!slot && bid.claim == Claim::OpenSlot) {
             return Verdict::Refused(RefusalReason::Outbid);
         }
         if self.weights_above(level).saturating_add(weight_bytes) > self.config.memory {
@@ -296,7 +325,8 @@ impl Book {
             evicted.extend(self.evict_lowest());
         }
         let lease_until = now + self.config.lease;
-        let holding = Holding { level, attempt, weight_bytes, lease_until, since: now };
+        let (since, runs) = (now, Runs::NotYet);
+        let holding = Holding { level, attempt, weight_bytes, lease_until, since, runs };
         self.holdings.insert(piece, holding);
         self.by_level.insert((level, piece));
         self.leases_run_until = self.leases_run_until.min(lease_until);
@@ -382,7 +412,14 @@ mod tests {
     }
 
     fn bid(index: u16, attempt: u32, level: f64, weight_bytes: u64) -> Bid {
-        Bid { piece: piece(index), attempt, level: nats(level), weight_bytes, keeps: None }
+        Bid {
+            piece: piece(index),
+            attempt,
+            level: nats(level),
+            weight_bytes,
+            keeps: None,
+            claim: Claim::Any,
+        }
     }
 
     /// Bids `(piece, level, bytes)` in order, and compares who is held in the end and the ask.
@@ -461,6 +498,35 @@ mod tests {
         assert_eq!(book.bid(NOW, &bid(1, 1, 9.0, 0)), Verdict::Refused(RefusalReason::Outbid));
         book.release(NOW, piece(2), 5);
         assert_eq!(book.bid(NOW, &bid(2, 4, 9.0, 0)), Verdict::Stale);
+    }
+
+    #[test]
+    fn a_bid_for_an_open_slot_turns_nobody_out() {
+        let gentle = |book: &mut Book, level| {
+            let attempt = book.ask().version as u32 + 1;
+            let bid = Bid { claim: Claim::OpenSlot, ..bid(9, attempt, level, 0) };
+            matches!(book.bid(NOW, &bid), Verdict::Accepted { .. })
+        };
+        let mut book = book(2, 100);
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        assert!(!gentle(&mut book, 5.0), "the piece that is there is cheaper than a slot");
+        book.bid(NOW, &bid(0, 2, 2.0, 0));
+        assert!(gentle(&mut book.clone(), 1.387));
+        book.bid(NOW, &bid(1, 1, 2.0, 0));
+        assert!(!gentle(&mut book, 5.0), "there is no slot");
+    }
+
+    #[test]
+    fn a_piece_that_runs_is_turned_out_for_what_a_move_costs() {
+        let mut book = book(1, 1 << 30);
+        let heavy = 100_000_000;
+        book.bid(NOW, &bid(0, 1, 1.0, heavy));
+        book.entrench(&piece(0));
+        book.entrench(&piece(0));
+        let cost = Terms::default().migration.of(heavy);
+        assert_eq!(book.ask().level, Some(nats(1.0) + cost));
+        book.bid(NOW, &Bid { keeps: Some(1), ..bid(0, 2, 0.5, heavy) });
+        assert_eq!(book.ask().level, Some(nats(0.5) + cost), "it still runs");
     }
 
     #[test]

@@ -145,13 +145,6 @@ impl Forecast {
         }
     }
 
-    /// What a provider will ask when all bids that are forecast have come: no less than what it
-    /// was heard to ask.
-    #[must_use]
-    pub fn expected_ask(&self, node: &NodeId) -> Option<Ask> {
-        self.shelves.find(node).map(|at| self.shelves.expected_ask(at))
-    }
-
     /// Adds a session's pieces, in their order, or replaces those that were there.
     pub fn set_session(&mut self, session: SessionId, pieces: &[PieceProfile]) {
         self.remove_session(session);

@@ -11,12 +11,14 @@
 mod bidder;
 mod book;
 mod forecast;
+mod migration;
 mod seat;
 
 pub use bidder::{Awarded, Bidder, Tally};
-pub use book::{Bid, Book, BookConfig, Holding, Verdict};
+pub use book::{Bid, Book, BookConfig, Holding, Runs, Verdict};
 pub use forecast::{Forecast, Opening, Stall};
-pub use seat::{Candidate, Offered, SeatState};
+pub use migration::MigrationCost;
+pub use seat::{Candidate, Moving, Offered, SeatState};
 
 use crate::nats::{Nats, slot_cost};
 
@@ -29,12 +31,19 @@ pub struct Terms {
     /// infeasible for it. This makes the spread of one piece's benefits known to everyone, which
     /// [`cap`](Self::cap) rests on.
     pub spread: Nats,
+    /// What it costs to move a piece that runs: it stays unless it gains more, and whoever wants
+    /// its place must offer so much more.
+    pub migration: MigrationCost,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         // 0.05 nats: at most 5 % of the geometric mean rate. 9.21 nats: a factor of 10,000.
-        Self { eps: Nats::from_f64(0.05), spread: Nats::from_f64(9.21) }
+        Self {
+            eps: Nats::from_f64(0.05),
+            spread: Nats::from_f64(9.21),
+            migration: MigrationCost::default(),
+        }
     }
 }
 

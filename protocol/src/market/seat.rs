@@ -11,7 +11,7 @@ use crate::{
     market::{Opening, Terms},
     nats::{Nats, slot_cost},
     time::Timestamp,
-    wire::Ask,
+    wire::{Ask, Claim},
 };
 
 /// A provider as a piece sees it: `ln r_ij`.
@@ -56,6 +56,17 @@ pub struct Offered {
     pub sent: Timestamp,
     /// How often it was sent.
     pub sends: u32,
+    /// What it may take.
+    pub claim: Claim,
+}
+
+/// How free a piece is to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moving {
+    /// It has not been loaded: a move costs nothing, and the auction is still on.
+    Free,
+    /// It runs: it moves for more than a move costs, and turns nobody out for it.
+    Running,
 }
 
 /// A second place beside the one that is held: make before break.
@@ -167,56 +178,80 @@ impl Seat {
             self.state = SeatState::Infeasible;
             return None;
         };
-        let bid = self.next_bid(now, provider, level);
+        let bid = self.next_bid(now, provider, level, Claim::Any);
         self.state = SeatState::Bidding(bid);
         Some(bid)
     }
 
-    /// Holds the piece's place against the prices of today. If it would gain more than eps and
-    /// `cost` elsewhere, it bids there; if it only pays more than its place is worth, it bids a
-    /// lower level where it is. It keeps its place until the new one is its own.
+    /// Holds the piece's place against the prices of today. If it would gain more than eps, and
+    /// than what a move costs, elsewhere, it bids there; if it only pays more than its place is
+    /// worth, it bids a lower level where it is. It keeps its place until the new one is its own.
     pub(super) fn review(
         &mut self,
         now: Timestamp,
         rules: Rules,
         piece: &PieceId,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        cost: Nats,
+        moving: Moving,
     ) -> Option<Offered> {
-        let SeatState::Held { provider, level, .. } = self.state else { return None };
         if self.aside.is_some() {
             return None;
         }
         self.excluded.retain(|_, until| *until > now);
-        let ask = quote(&provider)?;
-        let rate = self.rate(&provider)?;
-        let elsewhere = self.best_elsewhere(&provider, quote)?;
-        let price = ask.level.unwrap_or(level).min(level);
-        if elsewhere <= rate - price + rules.terms.eps {
-            return None;
-        }
+        let (provider, level) = self.held()?;
+        let quote = |node: &NodeId| moving.quote(*node, provider, quote);
+        let Unrest { ask, rate, elsewhere } = self.unrest(rules, &quote)?;
         // If it left, its slot alone would be free: that is what it could stay for.
         let alone = slot_cost(u32::from(ask.holders));
-        let to = if elsewhere > rate - alone + self.tolerance(now, rules, cost) {
-            let (to, level) =
-                self.choose(rules, piece, quote, &Prices::Leaving(provider, alone))?;
+        let (to, level) = if elsewhere > rate - alone + self.tolerance(now, rules, moving) {
+            let prices = Prices::Leaving(provider, alone);
+            let (to, level) = self.choose(rules, piece, &quote, &prices)?;
             self.moves = if now.since(self.moved) > MOVES_FORGOTTEN { 1 } else { self.moves + 1 };
             self.moved = now;
             (to, level)
         } else {
-            let lower = (rate - elsewhere + rules.terms.eps).max(alone);
-            if lower >= level {
+            // By a whole eps, or a price that goes on falling a little would be followed for ever.
+            let lower = (rate - elsewhere).max(alone);
+            if lower + rules.terms.eps > level {
                 return None;
             }
             (provider, lower)
         };
-        let bid = self.next_bid(now, to.0, to.1);
+        let claim = if to == provider { Claim::Any } else { moving.claim() };
+        let bid = self.next_bid(now, to, level, claim);
         self.aside = Some(Aside { bid, won: Won::NotYet });
         Some(bid)
     }
 
+    /// Whether it breaks eps-complementary slackness: it would gain more than eps elsewhere at
+    /// these prices.
+    pub(super) fn unrest(
+        &self,
+        rules: Rules,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+    ) -> Option<Unrest> {
+        let (provider, level) = self.held()?;
+        let ask = quote(&provider)?;
+        let rate = self.rate(&provider)?;
+        let elsewhere = self.best_elsewhere(&provider, quote)?;
+        let price = ask.level.unwrap_or(level).min(level);
+        let gains = elsewhere > rate - price + rules.terms.eps;
+        gains.then_some(Unrest { ask, rate, elsewhere })
+    }
+
+    fn held(&self) -> Option<(NodeId, Nats)> {
+        match self.state {
+            SeatState::Held { provider, level, .. } => Some((provider, level)),
+            SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
+        }
+    }
+
     /// eps, what a move costs, and more for a piece that keeps moving: it is sure to come to rest.
-    fn tolerance(&self, now: Timestamp, rules: Rules, cost: Nats) -> Nats {
+    fn tolerance(&self, now: Timestamp, rules: Rules, moving: Moving) -> Nats {
+        let cost = match moving {
+            Moving::Free => Nats::ZERO,
+            Moving::Running => rules.terms.migration.of(self.weight_bytes),
+        };
         let recent = now.since(self.moved) <= MOVES_FORGOTTEN;
         let restless = if recent { self.moves.saturating_sub(MOVES_FREE).min(32) } else { 0 };
         rules.terms.eps.times(1 << restless) + cost
@@ -240,10 +275,10 @@ impl Seat {
         self.candidates.iter().filter(|c| !self.excluded.contains_key(&c.provider))
     }
 
-    fn next_bid(&mut self, now: Timestamp, provider: NodeId, level: Nats) -> Offered {
+    fn next_bid(&mut self, now: Timestamp, provider: NodeId, level: Nats, claim: Claim) -> Offered {
         self.attempt += 1;
         self.bids += 1;
-        Offered { provider, attempt: self.attempt, level, sent: now, sends: 1 }
+        Offered { provider, attempt: self.attempt, level, sent: now, sends: 1, claim }
     }
 
     /// What a forecast says, if it is possible at all. The provider's word stands above it.
@@ -297,6 +332,16 @@ impl Seat {
     }
 }
 
+/// Why a piece would rather be elsewhere.
+pub(super) struct Unrest {
+    /// What its provider asks.
+    ask: Ask,
+    /// Its rate there.
+    rate: Nats,
+    /// What it would have elsewhere: rate less price.
+    elsewhere: Nats,
+}
+
 /// What holds for all pieces of a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
@@ -312,6 +357,29 @@ impl Offered {
         }
         (self.sent, self.sends) = (now, self.sends + 1);
         true
+    }
+}
+
+impl Moving {
+    /// What a provider asks of a piece that may come. One that runs comes only where a slot is the
+    /// cheapest, which it is if the price is that of the next slot.
+    fn quote(
+        self,
+        node: NodeId,
+        own: NodeId,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+    ) -> Option<Ask> {
+        let ask = quote(&node)?;
+        let slot = slot_cost(u32::from(ask.holders) + 1);
+        let welcome = self == Moving::Free || node == own || ask.level == Some(slot);
+        welcome.then_some(ask)
+    }
+
+    fn claim(self) -> Claim {
+        match self {
+            Moving::Free => Claim::Any,
+            Moving::Running => Claim::OpenSlot,
+        }
     }
 }
 

@@ -235,13 +235,14 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes, keeps } => {
+            Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } => {
                 let bid = Bid {
                     piece: piece_of(from, *session, *index),
                     attempt: *attempt,
                     level: *level,
                     weight_bytes: *weight_bytes,
                     keeps: *keeps,
+                    claim: *claim,
                 };
                 let answer = self.on_bid(now, &bid, out);
                 out.extend(answer.map(|message| Output::Send { to: from, message }));
@@ -400,6 +401,7 @@ impl Node {
         }
         match result {
             Ok(()) => {
+                self.book.entrench(&piece);
                 let (session, index) = (piece.session.number, piece.index);
                 let message = Message::Ready { session, index, epoch, ask: self.book.ask() };
                 out.push(Output::Send { to: piece.session.requester, message });

@@ -1,10 +1,10 @@
 //! From a plan to an agreement: gather, bid, settle.
 
-use super::{Bidding, Phase, Planning, Session, SessionError, View, moves::Moving};
+use super::{Bidding, Phase, Planning, Session, SessionError, View};
 use crate::{
     cost,
     id::{NodeId, SessionId},
-    market::{Bidder, Candidate, Forecast, Opening, SeatState, Stall},
+    market::{Bidder, Candidate, Forecast, Moving, Opening, SeatState, Stall},
     model::PieceProfile,
     node::{Event, Output},
     plan::{LayerRange, Plan},
@@ -118,6 +118,7 @@ impl Session {
         }
         match self.phase {
             Phase::Bidding => {
+                self.placed_at = Some(now);
                 self.phase = Phase::Settling { until: now + view.config.settle };
             }
             Phase::Settling { until } if now >= until => self.settle(now, view, out),
@@ -207,12 +208,27 @@ impl Session {
             let leases = vec![lease];
             self.send(to, Message::Release { session: self.id.number, leases }, out);
         }
-        if self.reviews < REVIEWS_MAX && self.review(now, view, Moving::Free, out) {
+        if self.doubts_forecast(now, view) {
+            self.phase = Phase::Settling { until };
+            return;
+        }
+        // A session that ran before has no part in a new auction: it looks for slots, no more.
+        let moving = if self.was_running { Moving::Running } else { Moving::Free };
+        if self.reviews < REVIEWS_MAX && self.review(now, view, moving, out) {
             self.reviews += 1;
             self.phase = Phase::Settling { until };
             return;
         }
         self.agree(now, view, out);
+    }
+
+    /// Whether the prices that were heard say that a piece should be elsewhere, and may only be
+    /// late: all others have forecast the same, and their bids and the news of them are under way.
+    /// If they don't come in time, the forecast was wrong, and the prices that were heard count.
+    fn doubts_forecast(&self, now: Timestamp, view: &View<'_>) -> bool {
+        let placed = self.placed_at.unwrap_or(now);
+        let soon = self.forecast.is_some() && now < placed + view.config.doubt;
+        soon && !self.was_running && self.bidder.is_restless(&|node| view.ask(node))
     }
 
     fn agree(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {

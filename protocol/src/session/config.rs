@@ -33,6 +33,9 @@ pub struct Config {
     /// How long to wait, before the first bid, for the adverts of sessions that open at the same
     /// time. Only forecasts need them.
     pub gather: Duration,
+    /// How long prices that contradict a forecast are taken to be late, before the forecast is
+    /// taken to be wrong.
+    pub doubt: Duration,
     /// So many bids of a piece follow a forecast; after that it bids at the prices known.
     pub forecasts_max: u32,
     /// A bid unanswered for this long is sent again.
@@ -43,14 +46,12 @@ pub struct Config {
     pub settle: Duration,
     /// How often the places of a running session are held against the prices of the day.
     pub review_every: Duration,
-    /// A move takes this long, and the time that the piece's weights take to arrive.
-    pub move_base: Duration,
-    /// Bytes per second at which weights are taken to arrive.
-    pub move_bandwidth: u64,
-    /// Over this time a move must pay for itself.
-    pub move_amortised: Duration,
-    /// A new place must be ready within this time, or the piece stays where it is.
+    /// A new place must be ready within this time, or the piece stays where it is. With
+    /// `drain_max` it should be less than a lease: for so long two providers hold the piece.
     pub move_max: Duration,
+    /// Requests on their way are waited for no longer than this before a move; then they are
+    /// replayed after it.
+    pub drain_max: Duration,
     /// A provider that refuses a piece for another reason than its level is not asked again for
     /// this long.
     pub exclusion: Duration,
@@ -85,16 +86,14 @@ impl Default for Config {
         Self {
             bidding: Bidding::Forecast,
             gather: Duration::from_millis(200),
+            doubt: Duration::from_millis(500),
             forecasts_max: 8,
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
             review_every: Duration::from_secs(1),
-            move_base: Duration::from_millis(200),
-            // 100 Mbit/s.
-            move_bandwidth: 12_500_000,
-            move_amortised: Duration::from_secs(60),
-            move_max: Duration::from_secs(6),
+            move_max: Duration::from_secs(4),
+            drain_max: Duration::from_secs(1),
             exclusion: Duration::from_secs(30),
             renew_every: Duration::from_secs(1),
             silence_max: Duration::from_secs(4),

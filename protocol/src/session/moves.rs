@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::{Config, Phase, Session, View};
 use crate::{
     id::NodeId,
-    nats::Nats,
+    market::Moving,
     node::{Event, Output},
     time::Timestamp,
     wire::{Lease, Message},
@@ -26,15 +26,8 @@ pub(super) struct Migration {
     placement: Vec<NodeId>,
     moving: BTreeSet<u16>,
     ready: BTreeSet<u16>,
-}
-
-/// What a move costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moving {
-    /// Nothing: no piece has been loaded.
-    Free,
-    /// The time until its weights are there, spread over the time that it will stay.
-    Running,
+    // Since when all of them are.
+    ready_at: Option<Timestamp>,
 }
 
 impl Session {
@@ -52,38 +45,13 @@ impl Session {
         });
         let candidates = candidates.collect();
         self.bidder.set_candidates(view.offers().count(), candidates);
-        let costs: Vec<Nats> = (0..)
-            .take(placement.len())
-            .map(|index| self.cost_of_move(index, moving, view.config))
-            .collect();
-        let cost = |index: u16| costs.get(usize::from(index)).copied().unwrap_or_default();
-        if let Some(forecast) = self.forecast.as_mut() {
-            for offer in view.offers() {
-                forecast.hear_ask(&offer.node, &offer.ask);
-            }
-        }
-        // While bids are under way, the prices of today make every place look dear. What they will
-        // be is known well enough; the reviews of the running session see what they are.
-        let forecast = self.forecast.as_ref();
-        let expected = |node: &NodeId| forecast.and_then(|forecast| forecast.expected_ask(node));
-        let quote = |node: &NodeId| expected(node).or_else(|| view.ask(node));
-        let bids = self.bidder.review(now, &quote, &cost);
+        let quote = |node: &NodeId| view.ask(node);
+        let bids = self.bidder.review(now, &quote, moving);
         let any = !bids.is_empty();
         for (to, message) in bids {
             self.send(to, message, out);
         }
         any
-    }
-
-    /// `ln(1 + t/T)`: a piece that stands still for `t` of the next `T` seconds must be faster by
-    /// this for the rest of them.
-    fn cost_of_move(&self, index: u16, moving: Moving, config: &Config) -> Nats {
-        if moving == Moving::Free {
-            return Nats::ZERO;
-        }
-        let bytes = self.piece(index).map_or(0, |piece| piece.weight_bytes);
-        let seconds = config.move_base.as_secs_f64() + bytes as f64 / config.move_bandwidth as f64;
-        Nats::from_f64((seconds / config.move_amortised.as_secs_f64()).ln_1p())
     }
 
     /// The second places of all pieces become their only ones. Returns what to give back.
@@ -116,6 +84,7 @@ impl Session {
 
     pub(super) fn streaming_deadline(&self, config: &Config) -> Timestamp {
         let review = match &self.migration {
+            Some(Migration { ready_at: Some(ready), .. }) => *ready + config.drain_max,
             Some(migration) => migration.sent + config.install_every,
             None => self.reviewed + config.review_every,
         };
@@ -198,13 +167,21 @@ impl Session {
         }
         let moving = seconds.into_iter().map(|(index, _)| index).collect();
         let ready = BTreeSet::new();
-        self.migration = Some(Migration { since: now, sent: now, placement, moving, ready });
+        let (since, sent, ready_at) = (now, now, None);
+        self.migration = Some(Migration { since, sent, placement, moving, ready, ready_at });
         self.send_second_installs(out);
     }
 
     fn carry_on_moving(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let Some(migration) = self.migration.as_mut() else { return };
-        if now >= migration.since + view.config.move_max {
+        if migration.ready_at.is_some() {
+            self.switch_if_ready(now, view, out);
+        } else if now >= migration.since + view.config.move_max {
+            // They may be slow, or gone: not again so soon.
+            let slow: Vec<NodeId> = self.bidder.seconds().map(|(_, node)| node).collect();
+            for node in slow {
+                self.bidder.exclude(node, now + view.config.exclusion);
+            }
             self.abandon_migration(out);
         } else if now >= migration.sent + view.config.install_every {
             migration.sent = now;
@@ -220,22 +197,27 @@ impl Session {
         }
     }
 
-    /// All second places are ready, and no request is under way: everyone changes to the new epoch.
+    /// All second places are ready, and no request is under way, or none has been answered for so
+    /// long that it is better replayed: everyone changes to the new epoch.
     pub(super) fn switch_if_ready(
         &mut self,
         now: Timestamp,
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Some(migration) = self.migration.as_ref() else { return };
-        if !migration.is_ready() || !self.requests.is_idle() {
+        let Some(migration) = self.migration.as_mut() else { return };
+        if !migration.is_ready() {
             return;
         }
-        let held = |index: &u16| self.bidder.second_attempt(*index).is_some();
-        if !migration.moving.iter().all(held) {
+        let since = *migration.ready_at.get_or_insert(now);
+        if !self.requests.is_idle() && now < since + view.config.drain_max {
+            return;
+        }
+        self.requests.hold_back(now);
+        let ready = migration.ready.clone();
+        if ready.iter().any(|index| self.bidder.second_attempt(*index).is_none()) {
             return self.abandon_migration(out);
         }
-        let ready = migration.ready.clone();
         self.migration = None;
         let left = self.take_seconds();
         self.epoch += 1;

@@ -189,13 +189,14 @@ impl Arena {
     fn pass_to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
         let id = session(requester);
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes, keeps } => {
+            Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } => {
                 let bid = Bid {
                     piece: PieceId { session: id, index: *index },
                     attempt: *attempt,
                     level: *level,
                     weight_bytes: *weight_bytes,
                     keeps: *keeps,
+                    claim: *claim,
                 };
                 let book = &mut self.providers[provider];
                 let verdict = book.bid(NOW, &bid);

@@ -8,8 +8,8 @@ use crate::{
     nats::Nats,
     plan::LayerRange,
     wire::{
-        Advert, Ask, FailureReason, Hop, Lease, Message, NodeAdvert, PriceAdvert, RefusalReason,
-        SessionAdvert, Stage,
+        Advert, Ask, Claim, FailureReason, Hop, Lease, Message, NodeAdvert, PriceAdvert,
+        RefusalReason, SessionAdvert, Stage,
     },
 };
 
@@ -68,6 +68,7 @@ fn market(g: &mut Gen) -> Message {
             level: level(g),
             weight_bytes: u64::arbitrary(g),
             keeps: Option::arbitrary(g),
+            claim: if bool::arbitrary(g) { Claim::Any } else { Claim::OpenSlot },
         },
         1 => Message::Award { session, index, attempt, ask: ask(g), lease_ms: epoch },
         2 => Message::Refusal { session, index, attempt, ask: ask(g), reason: refusal(g) },

@@ -125,6 +125,8 @@ pub enum Message {
         /// The bid by which the piece has a place with this provider already, and keeps it if this
         /// one is refused.
         keeps: Option<u32>,
+        /// What it may take.
+        claim: Claim,
     },
     /// Provider: the piece is yours to place here, until the lease ends.
     Award {
@@ -233,6 +235,15 @@ pub enum Message {
         /// Why.
         reason: FailureReason,
     },
+}
+
+/// What a bid may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Claim {
+    /// What is the cheapest: an open slot, or the place of the piece with the lowest level.
+    Any,
+    /// Only an open slot: the piece has a place elsewhere, and turns nobody out for a better one.
+    OpenSlot,
 }
 
 /// A neighbour of a piece in the pipeline.

@@ -65,7 +65,7 @@ impl<'a> Auction<'a> {
         Self {
             instance,
             eps,
-            cap: Terms { eps, spread }.cap(instance.providers()),
+            cap: Terms { eps, spread, ..Terms::default() }.cap(instance.providers()),
             shops: instance.capacity.iter().map(shop).collect(),
             at: vec![None; instance.pieces()],
             waiting: (0..instance.pieces()).collect(),

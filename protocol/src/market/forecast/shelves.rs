@@ -118,12 +118,6 @@ impl Shelves {
         below
     }
 
-    pub(super) fn expected_ask(&self, at: usize) -> Ask {
-        let shelf = &self.shelves[at];
-        let level = shelf.price.is_finite().then(|| Nats::from_f64(shelf.price));
-        Ask { version: shelf.version, level, holders: shelf.holders() }
-    }
-
     /// `T_ij * e^price_j` for each provider, infinite where the piece can't go.
     pub(super) fn costs(
         &self,
