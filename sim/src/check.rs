@@ -218,7 +218,7 @@ impl Watch {
     ///
     /// # Errors
     /// If a lease is over and its place still held, a piece was held twice for longer than a
-    /// lease, or a table is over its limit.
+    /// move and a lease, or a table is over its limit.
     pub fn look(&mut self, world: &World) -> Result<(), Violation> {
         leases_run(world)?;
         tables_are_bounded(world)?;
@@ -244,7 +244,12 @@ impl Watch {
                 let key = (piece, one.0, other.0);
                 let since = before.get(&key).copied().unwrap_or(world.now());
                 self.doubles.insert(key, since);
-                if world.now().since(since) > one.1.max(other.1) + ON_ITS_WAY_MAX {
+                let lease = one.1.max(other.1);
+                // A piece that moves has both places on purpose until the new one is ready.
+                let moving = world
+                    .place(&piece.session.requester)
+                    .map_or(Duration::ZERO, |place| world.config(place).session.move_max);
+                if world.now().since(since) > lease + moving + ON_ITS_WAY_MAX {
                     let (first, second) = (world.id(one.0), world.id(other.0));
                     return Err(Violation::HeldTwice { piece, first, second });
                 }
@@ -301,8 +306,9 @@ fn tables_are_bounded(world: &World) -> Result<(), Violation> {
 
 /// How late a node may notice that a lease is over: one grain of its timer.
 const SWEEP_MAX: Duration = Duration::from_millis(1);
-/// How late the last renewal of a lease may arrive that its requester no longer wants.
-const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
+/// How late the last renewal of a lease may arrive that its requester no longer wants, and what else
+/// of a move is not counted as loading.
+const ON_ITS_WAY_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

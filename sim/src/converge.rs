@@ -18,7 +18,7 @@ use starling_protocol::{
     market::Terms,
     model::Speed,
     node::{Config, Offering},
-    session::{Planning, SessionError},
+    session::{Bidding, Planning, SessionError},
     testing::Instance,
 };
 use thiserror::Error;
@@ -38,6 +38,8 @@ pub struct Setup {
     pub size: Size,
     /// The auction's rules.
     pub terms: Terms,
+    /// With what pieces open.
+    pub bidding: Bidding,
     /// What the world is like.
     pub world: Settings,
     /// How long the gathering may take, and then the settling.
@@ -68,6 +70,7 @@ impl Setup {
         Self {
             size: Size { pieces, providers, slots: None },
             terms: Terms::default(),
+            bidding: Bidding::Forecast,
             world: Settings::default(),
             patience: Duration::from_secs(120),
             observe: None,
@@ -384,6 +387,7 @@ impl Run {
 /// candidacy no optimum knows to be over.
 fn common(mut config: Config, setup: &Setup, nodes: usize) -> Config {
     config.terms = setup.terms;
+    config.session.bidding = setup.bidding;
     config.adverts_lost_max = ADVERTS_LOST_MAX;
     config.flock.nodes_max = config.flock.nodes_max.max(nodes);
     config.session.bid_sends_max = BID_SENDS_MAX;

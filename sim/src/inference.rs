@@ -105,8 +105,13 @@ impl Inference {
         self.streams.remove(&session);
     }
 
-    pub(crate) fn on_order(&mut self, place: usize, order: LoadOrder) {
-        self.processors[place].ordered.insert(order.piece, order);
+    /// A provider is to load a piece. Nothing if the model has no such layers.
+    pub(crate) fn on_order(&mut self, place: usize, order: LoadOrder) -> Option<()> {
+        let profile = self.profiles.get(&order.piece.session);
+        let within = profile.is_none_or(|profile| order.layers.end <= profile.layers());
+        within.then(|| {
+            self.processors[place].ordered.insert(order.piece, order);
+        })
     }
 
     pub(crate) fn on_loaded(&mut self, place: usize, piece: &PieceId, epoch: u32) {

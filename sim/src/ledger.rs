@@ -386,7 +386,7 @@ mod tests {
     use super::*;
 
     fn bid(index: u16, attempt: u32) -> Message {
-        Message::Bid { session: 1, index, attempt, level: Nats::ZERO, weight_bytes: 0 }
+        Message::Bid { session: 1, index, attempt, level: Nats::ZERO, weight_bytes: 0, keeps: None }
     }
 
     #[test]

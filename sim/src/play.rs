@@ -15,7 +15,7 @@ use starling_protocol::{
     market::Terms,
     model::Speed,
     node::{Config, Offering},
-    session::{Planning, SessionError},
+    session::{self, Planning, SessionError},
     testing::Instance,
 };
 use thiserror::Error;
@@ -26,7 +26,7 @@ use crate::{
     journal::Detail,
     ledger::{Sighting, Standing},
     runner,
-    scenario::{Name, Scenario, ScenarioError, Verb, seconds},
+    scenario::{Bidding, Name, Scenario, ScenarioError, Verb, seconds},
     workload::{self, MEMORY, Machine, Request},
     world::{Settings, Stuck, World},
 };
@@ -44,7 +44,7 @@ pub enum Failure {
         /// When it was seen.
         at_s: f64,
         /// What.
-        violation: Violation,
+        violation: Box<Violation>,
     },
     /// Sessions did not agree in time.
     #[error("not everyone agreed within {0} s after the last fault: {1}")]
@@ -77,7 +77,7 @@ impl Failure {
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Violation { violation, .. }, Self::Violation { violation: second, .. }) => {
-                std::mem::discriminant(violation) == std::mem::discriminant(second)
+                std::mem::discriminant(&**violation) == std::mem::discriminant(&**second)
             }
             (first, second) => std::mem::discriminant(first) == std::mem::discriminant(second),
         }
@@ -505,7 +505,8 @@ impl<'a> Player<'a> {
     }
 
     fn violation(&self, violation: Violation) -> Failure {
-        Failure::Violation { at_s: self.world.now().0 as f64 / 1e6, violation }
+        let at_s = self.world.now().0 as f64 / 1e6;
+        Failure::Violation { at_s, violation: Box::new(violation) }
     }
 }
 
@@ -546,6 +547,10 @@ fn requester_config(scenario: &Scenario, number: u32) -> Config {
 /// The protocol's defaults, with tables that are as large as they must be and no larger.
 fn common(scenario: &Scenario, id: NodeId, speed: Speed) -> Config {
     let mut config = Config::new(id, speed, 1);
+    config.session.bidding = match scenario.bidding {
+        Bidding::Forecast => session::Bidding::Forecast,
+        Bidding::Plain => session::Bidding::Plain,
+    };
     config.flock.nodes_max = scenario.providers.len() + scenario.sessions.len() - 1;
     config.flock.sessions_max = scenario.sessions.len();
     config

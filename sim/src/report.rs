@@ -1,6 +1,7 @@
 //! Results for people (a table) and for programs (one JSON object a line).
 
 use serde::Serialize;
+use starling_protocol::session::Bidding;
 
 use crate::{
     converge::{Fairness, Observation, Report, Setup},
@@ -102,14 +103,14 @@ impl MedianObservation {
 
 /// A seed's line of JSON.
 #[must_use]
-pub fn json(report: &Report) -> String {
-    to_json(&Tagged { algorithm: ALGORITHM, bidding: BIDDING, figures: report })
+pub fn json(report: &Report, setup: &Setup) -> String {
+    to_json(&Tagged { algorithm: ALGORITHM, bidding: name_of(setup.bidding), figures: report })
 }
 
 /// The last line of JSON: the medians over the seeds that passed, and how many did and did not.
 /// Without any that did, it has no figures.
 #[must_use]
-pub fn json_medians(reports: &[Report], failed: usize) -> String {
+pub fn json_medians(reports: &[Report], failed: usize, setup: &Setup) -> String {
     #[derive(Serialize)]
     struct Summary {
         median_of_seeds: usize,
@@ -122,7 +123,7 @@ pub fn json_medians(reports: &[Report], failed: usize) -> String {
         failed_seeds: failed,
         medians: Medians::of(reports),
     };
-    to_json(&Tagged { algorithm: ALGORITHM, bidding: BIDDING, figures: &summary })
+    to_json(&Tagged { algorithm: ALGORITHM, bidding: name_of(setup.bidding), figures: &summary })
 }
 
 /// What is about to run, in words.
@@ -130,7 +131,8 @@ pub fn json_medians(reports: &[Report], failed: usize) -> String {
 pub fn heading(setup: &Setup) -> String {
     let (size, network) = (setup.size, setup.world.network);
     let mut heading = format!(
-        "{ALGORITHM}, {BIDDING} bidding: {} pieces, {} providers, eps {}, links of {} to {} ms",
+        "{ALGORITHM}, {} bidding: {} pieces, {} providers, eps {}, links of {} to {} ms",
+        name_of(setup.bidding),
         size.pieces,
         size.providers,
         setup.terms.eps.to_f64(),
@@ -229,6 +231,14 @@ struct Tagged<'a, T> {
     figures: &'a T,
 }
 
+/// How pieces bid: at the prices that they hear, or with what a forecast ends at.
+fn name_of(bidding: Bidding) -> &'static str {
+    match bidding {
+        Bidding::Forecast => "forecast",
+        Bidding::Plain => "plain",
+    }
+}
+
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("names and numbers are JSON")
 }
@@ -240,8 +250,6 @@ fn line(cells: [&str; COLUMNS.len()]) -> String {
 
 /// How the pieces are placed; others are to come.
 const ALGORITHM: &str = "auction";
-/// How they bid: from zero, at the asks that they hear.
-const BIDDING: &str = "plain";
 const COLUMNS: [usize; 12] = [6, 6, 7, 8, 8, 10, 9, 7, 9, 9, 9, 12];
 const TRACE_DIGITS: usize = 12;
 
@@ -286,9 +294,9 @@ mod tests {
 
     #[test]
     fn the_last_line_says_how_many_seeds_failed() {
-        let line = json_medians(&[], 3);
+        let line = json_medians(&[], 3, &Setup::new(1, 1));
         let expected =
-            r#"{"algorithm":"auction","bidding":"plain","median_of_seeds":0,"failed_seeds":3}"#;
+            r#"{"algorithm":"auction","bidding":"forecast","median_of_seeds":0,"failed_seeds":3}"#;
         assert_eq!(line, expected);
     }
 }

@@ -19,6 +19,9 @@ pub struct Scenario {
     pub about: String,
     /// Decides all that is not said.
     pub seed: u64,
+    /// How pieces bid.
+    #[serde(default)]
+    pub bidding: Bidding,
     /// The links, as long as no fault changes them.
     #[serde(default)]
     pub links: Links,
@@ -34,6 +37,17 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(rename = "fault", default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+}
+
+/// How pieces bid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bidding {
+    /// They open with what a forecast ends at.
+    #[default]
+    Forecast,
+    /// At the prices that they hear.
+    Plain,
 }
 
 /// How good the links are.

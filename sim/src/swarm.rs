@@ -12,7 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use crate::{
     ledger::Sighting,
     random::{Purpose, generator},
-    scenario::{Expect, Fault, Links, Name, Provider, Scenario, Session, Verb},
+    scenario::{Bidding, Expect, Fault, Links, Name, Provider, Scenario, Session, Verb},
 };
 
 /// What a swarm's runs are held to, other than what every run is.
@@ -37,7 +37,9 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     let sessions = draw_sessions(rng);
     let pieces = sessions.iter().map(|session| session.pieces).sum();
     let providers = draw_providers(rng, pieces);
+    let bidding = if rng.random_bool(0.25) { Bidding::Plain } else { Bidding::Forecast };
     let mut scenario = Scenario {
+        bidding,
         about: format!("Seed {seed} of a swarm."),
         seed,
         links,
@@ -48,10 +50,11 @@ pub fn draw(seed: u64, limits: Limits) -> Scenario {
     };
     if rng.random_bool(0.75) {
         add_faults(rng, &mut scenario);
-        // What goes wrong may cost any session its providers.
-        scenario.expect.failed_max = scenario.sessions.len();
-    } else if links.loss > 0.0 {
-        // A provider that is silent by mere chance counts as lost.
+    } else if rng.random_bool(0.6) {
+        calm_down(&mut scenario);
+    }
+    if !scenario.faults.is_empty() || links.loss > 0.0 {
+        // What goes wrong, or a provider that is silent by mere chance, may cost any session.
         scenario.expect.failed_max = scenario.sessions.len();
     }
     scenario
@@ -112,6 +115,16 @@ fn draw_providers(rng: &mut ChaCha12Rng, pieces: usize) -> Vec<Provider> {
         lies: (liar == Some(number)).then(|| thousandths(rng.random_range(2.0..10.0))),
     };
     (0..count).map(draw).collect()
+}
+
+/// Without these, the auction's bound must hold.
+fn calm_down(scenario: &mut Scenario) {
+    for session in &mut scenario.sessions {
+        (session.stream, session.close_at_s) = (0, None);
+    }
+    for provider in &mut scenario.providers {
+        provider.lies = None;
+    }
 }
 
 /// Up to six faults, and at the end of them everything heals.

@@ -23,7 +23,7 @@ use starling_protocol::{
     node::{Command, Config, Input, Node, Output},
     plan::Plan,
     session::Planning,
-    wire::{self, Advert, Message},
+    wire::{self, Advert, FailureReason, Message},
 };
 use thiserror::Error;
 
@@ -468,8 +468,10 @@ impl World {
 
     fn load(&mut self, place: usize, order: LoadOrder) {
         let span = self.machines.random_range(self.settings.load_min..=self.settings.load_max);
-        let done = Input::Loaded { piece: order.piece, epoch: order.epoch, result: Ok(()) };
-        self.inference.on_order(place, order);
+        let (piece, epoch) = (order.piece, order.epoch);
+        // Garbled installs ask for layers that their models don't have, which an engine refuses.
+        let sound = self.inference.on_order(place, order);
+        let done = Input::Loaded { piece, epoch, result: sound.ok_or(FailureReason::BadSlice) };
         self.push_local(span, place, done);
     }
 

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
-use starling_protocol::{Nats, market::Terms};
+use clap::{Args, ValueEnum};
+use starling_protocol::{Nats, market::Terms, session::Bidding};
 use starling_sim::{
     converge::{self, Failure, Report, Setup},
     network, report,
@@ -39,6 +39,9 @@ pub(super) struct Converge {
     /// The least rise of a price, in nats
     #[arg(long, value_name = "NATS", default_value_t = 0.05)]
     eps: f64,
+    /// With what pieces open: what a forecast ends at, or the best bid at the prices known
+    #[arg(long, value_enum, default_value_t = BiddingFlag::Forecast)]
+    bidding: BiddingFlag,
     /// Probability that a message is lost
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     loss: f64,
@@ -62,10 +65,18 @@ pub(super) struct Converge {
     json: bool,
 }
 
+/// How pieces bid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BiddingFlag {
+    Forecast,
+    Plain,
+}
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
   starling-sim converge --pieces 100 --providers 10 --seeds 20
   starling-sim converge --pieces 1000 --providers 100 --seeds 5 --eps 0.1 --json
+  starling-sim converge --bidding plain --pieces 300 --providers 30
   starling-sim converge --loss 0.02 --duplication 0.1 --reordering 0.2
   starling-sim converge --pieces 40 --providers 5 --seeds 3 --observe 30
 
@@ -83,6 +94,10 @@ impl Converge {
         let mut setup = Setup::new(self.pieces, self.providers);
         setup.size = Size { slots: self.slots, ..setup.size };
         setup.terms = Terms { eps: Nats::from_f64(self.eps), ..setup.terms };
+        setup.bidding = match self.bidding {
+            BiddingFlag::Forecast => Bidding::Forecast,
+            BiddingFlag::Plain => Bidding::Plain,
+        };
         setup.world.network = network::Config {
             latency_min: Duration::from_millis(self.latency_min_ms),
             latency_max: Duration::from_millis(self.latency_max_ms),
@@ -99,9 +114,14 @@ impl Converge {
     /// Runs all seeds and returns how many failed.
     fn over_seeds(&self, setup: &Setup) -> io::Result<usize> {
         let progress = progress_bar(self.seeds);
-        let mut sink =
-            Sink { flags: self, eps: setup.terms.eps.to_f64(), passed: Vec::new(), failed: 0 };
-        let mut outcome = progress.suspend(|| sink.begin(setup));
+        let mut sink = Sink {
+            flags: self,
+            setup,
+            eps: setup.terms.eps.to_f64(),
+            passed: Vec::new(),
+            failed: 0,
+        };
+        let mut outcome = progress.suspend(|| sink.begin());
         let seeds = self.first_seed..self.first_seed.saturating_add(self.seeds);
         runner::over_seeds(
             seeds,
@@ -127,6 +147,9 @@ impl Converge {
         if let Some(slots) = self.slots {
             command += &format!(" --slots {slots}");
         }
+        if self.bidding == BiddingFlag::Plain {
+            command += " --bidding plain";
+        }
         let faults = [
             ("loss", self.loss),
             ("duplication", self.duplication),
@@ -148,24 +171,25 @@ impl Converge {
 /// Where results go as they come in: figures to stdout, failures to stderr.
 struct Sink<'a> {
     flags: &'a Converge,
+    setup: &'a Setup,
     eps: f64,
     passed: Vec<Report>,
     failed: usize,
 }
 
 impl Sink<'_> {
-    fn begin(&mut self, setup: &Setup) -> io::Result<()> {
+    fn begin(&mut self) -> io::Result<()> {
         if self.flags.json {
             return Ok(());
         }
-        writeln!(io::stdout(), "{}\n\n{}", report::heading(setup), report::table_head())
+        writeln!(io::stdout(), "{}\n\n{}", report::heading(self.setup), report::table_head())
     }
 
     fn take(&mut self, seed: u64, result: Result<Report, Failure>) -> io::Result<()> {
         match result {
             Ok(report) => {
                 let mut line = if self.flags.json {
-                    report::json(&report)
+                    report::json(&report, self.setup)
                 } else {
                     report::table_row(&report, self.eps)
                 };
@@ -185,7 +209,11 @@ impl Sink<'_> {
 
     fn end(&self) -> io::Result<()> {
         if self.flags.json {
-            return writeln!(io::stdout(), "{}", report::json_medians(&self.passed, self.failed));
+            return writeln!(
+                io::stdout(),
+                "{}",
+                report::json_medians(&self.passed, self.failed, self.setup)
+            );
         }
         if let Some(medians) = Medians::of(&self.passed) {
             writeln!(io::stdout(), "{}", report::table_foot(&medians, self.eps))?;

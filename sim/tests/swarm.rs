@@ -1,0 +1,60 @@
+//! Swarm mode, and the machinery around it: what is found must be found again, and made smaller.
+
+use starling_sim::{
+    journal::Detail,
+    play::{self, Failure},
+    runner,
+    scenario::Scenario,
+    shrink,
+    swarm::{self, Limits},
+};
+
+#[test]
+fn a_small_swarm_passes() {
+    runner::over_seeds(
+        0..60,
+        |seed| play::play(&swarm::draw(seed, Limits::default())),
+        |seed, result| {
+            let result = result.unwrap_or_else(|panic| panic!("seed {seed}: {panic}"));
+            if let Err(failure) = result {
+                panic!("starling-sim replay --seed {seed}: {failure}");
+            }
+            std::ops::ControlFlow::Continue(())
+        },
+    );
+}
+
+#[test]
+fn a_seed_repeats_to_the_last_byte() {
+    for seed in [3, 11] {
+        let scenario = swarm::draw(seed, Limits::default());
+        let outcome = || play::play(&scenario).expect("it passes");
+        assert_eq!(outcome(), outcome());
+    }
+}
+
+#[test]
+fn a_journal_changes_nothing() {
+    let scenario = swarm::draw(5, Limits::default());
+    let (result, log) = play::play_with_journal(&scenario, Detail::Messages);
+    assert_eq!(result, play::play(&scenario));
+    assert!(log.iter().any(|line| line.contains("Bid {")));
+}
+
+/// The canary: with a limit that nobody can keep, a swarm must fail, and what it is shrunk to must
+/// fail alike once it was written down and read again.
+#[test]
+fn a_limit_that_nobody_can_keep_is_broken_and_shrunk() {
+    let impossible = Limits { agreed_within_s: 0.0 };
+    let drawn = (0..100).map(|seed| swarm::draw(seed, impossible));
+    let (scenario, failure) = drawn
+        .filter_map(|scenario| play::play(&scenario).err().map(|failure| (scenario, failure)))
+        .find(|(scenario, _)| scenario.sessions.len() > 3 && scenario.providers.len() > 2)
+        .expect("somebody is late");
+    assert!(matches!(failure, Failure::NotAgreed(..)), "{failure}");
+    let small = shrink::shrink(&scenario, &failure, 400, |smaller| play::play(smaller).err());
+    assert!(small.sessions.len() < scenario.sessions.len());
+    assert!(small.providers.len() < scenario.providers.len());
+    let again = Scenario::parse(&small.to_toml()).expect("it is a scenario");
+    assert!(play::play(&again).expect_err("it still fails").is_like(&failure));
+}
