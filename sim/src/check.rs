@@ -167,18 +167,27 @@ pub fn assignment_of(
 /// The utility of an assignment and the optimum.
 ///
 /// # Errors
+/// If it is none, or better than the best.
+pub fn values(instance: &Instance, assignment: &[usize]) -> Result<(Nats, Nats), Violation> {
+    let utility = instance.utility(assignment).ok_or(Violation::Infeasible)?;
+    let (optimum, _) = testing::optimum(instance).ok_or(Violation::NoOptimum)?;
+    if utility > optimum {
+        return Err(Violation::AboveOptimum { utility, optimum });
+    }
+    Ok((utility, optimum))
+}
+
+/// The utility of an assignment and the optimum.
+///
+/// # Errors
 /// If the utility is not within `U* - N*eps <= U <= U*`, exactly.
 pub fn bound(
     instance: &Instance,
     terms: Terms,
     assignment: &[usize],
 ) -> Result<(Nats, Nats), Violation> {
-    let utility = instance.utility(assignment).ok_or(Violation::Infeasible)?;
-    let (optimum, _) = testing::optimum(instance).ok_or(Violation::NoOptimum)?;
+    let (utility, optimum) = values(instance, assignment)?;
     let bound = optimum - terms.eps.times(instance.pieces() as u64);
-    if utility > optimum {
-        return Err(Violation::AboveOptimum { utility, optimum });
-    }
     if utility < bound {
         return Err(Violation::BelowBound { utility, bound, optimum });
     }

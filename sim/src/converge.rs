@@ -1,4 +1,7 @@
-//! One seed, from nodes that know nobody to the end of their auction.
+//! One seed, from nodes that know nobody to the end of their auction; or the same problem given to
+//! another algorithm.
+//!
+//! In virtual time:
 //!
 //! 1. *Gather*: nodes start and advertise, until every requester knows every provider.
 //! 2. *Open*: all sessions open at one moment. Their pieces bid against each other.
@@ -9,12 +12,16 @@
 //! bid, award, refusal, eviction or release is on its way, and every piece is in some provider's
 //! book (an eviction may have been lost, which its requester learns at its next renewal). Renewals
 //! and adverts go on for ever and don't count.
+//!
+//! In rounds ([`Timing::Rounds`]) there is no network: the auction runs in [`lockstep`](crate::lockstep), and other
+//! algorithms ([`baseline`](crate::baseline)) count rounds as they define them.
 
 use std::time::Duration;
 
+use rand::RngExt;
 use serde::Serialize;
 use starling_protocol::{
-    Nats, SessionId, cost,
+    Nats, NodeId, SessionId, cost,
     market::Terms,
     model::Speed,
     node::{Config, Offering},
@@ -24,12 +31,24 @@ use starling_protocol::{
 use thiserror::Error;
 
 use crate::{
+    baseline::{self, Algorithm},
     check::{self, Violation},
     ledger::Standing,
-    network, stats,
+    network,
+    random::{Purpose, generator},
+    stats,
     workload::{MEMORY, Machine, Size, SizeError, Workload},
     world::{Settings, Stuck, World},
 };
+
+/// In what an auction's length is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Synchronous rounds, without a network.
+    Rounds,
+    /// Virtual time, over a simulated network with real gossip.
+    Virtual,
+}
 
 /// Everything but the seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,8 +57,14 @@ pub struct Setup {
     pub size: Size,
     /// The auction's rules.
     pub terms: Terms,
+    /// Who decides.
+    pub algorithm: Algorithm,
+    /// In what its length is counted; only the protocol's own auction knows virtual time.
+    pub timing: Timing,
     /// With what pieces open.
     pub bidding: Bidding,
+    /// The share of the others' adverts that each requester misses from the opening on.
+    pub missing: f64,
     /// What the world is like.
     pub world: Settings,
     /// How long the gathering may take, and then the settling.
@@ -55,6 +80,15 @@ pub enum SetupError {
     /// The auction would not end.
     #[error("eps must be a positive number of nats, at least 0.000000001")]
     Eps,
+    /// Not a share.
+    #[error("the share of missing adverts must be between 0 and 1")]
+    Missing,
+    /// There is nothing to observe.
+    #[error("inferences are observed in virtual time only: leave out --timing rounds")]
+    Observe,
+    /// Baselines have no nodes.
+    #[error("{0} is counted in rounds only: add --timing rounds")]
+    Timing(&'static str),
     /// The links make no sense.
     #[error(transparent)]
     Network(#[from] network::ConfigError),
@@ -70,7 +104,10 @@ impl Setup {
         Self {
             size: Size { pieces, providers, slots: None },
             terms: Terms::default(),
+            algorithm: Algorithm::Auction,
+            timing: Timing::Virtual,
             bidding: Bidding::Forecast,
+            missing: 0.0,
             world: Settings::default(),
             patience: Duration::from_secs(120),
             observe: None,
@@ -84,6 +121,15 @@ impl Setup {
     pub fn validate(&self) -> Result<(), SetupError> {
         if self.terms.eps <= Nats::ZERO {
             return Err(SetupError::Eps);
+        }
+        if !(0.0..=1.0).contains(&self.missing) {
+            return Err(SetupError::Missing);
+        }
+        if self.timing == Timing::Virtual && self.algorithm != Algorithm::Auction {
+            return Err(SetupError::Timing(self.algorithm.name()));
+        }
+        if self.timing == Timing::Rounds && self.observe.is_some() {
+            return Err(SetupError::Observe);
         }
         self.world.network.validate()?;
         Ok(self.size.validate()?)
@@ -109,6 +155,9 @@ pub enum Failure {
     /// The outcome breaks a rule.
     #[error(transparent)]
     Violation(#[from] Violation),
+    /// An algorithm left pieces without a place, or took more rounds than it may.
+    #[error("{0} pieces have no place")]
+    Unplaced(usize),
     /// The agreed pieces were not loaded.
     #[error("loading: {0}")]
     Load(Stuck),
@@ -134,17 +183,18 @@ pub struct Report {
     /// Which.
     pub seed: u64,
     /// The most bids that any one piece made.
-    pub rounds: u32,
+    pub rounds: u64,
     /// Bids of all pieces; a copy that is sent because no answer came is not another bid.
-    pub bids: u32,
+    pub bids: u64,
     /// Bids, awards, refusals, evictions and releases that nodes handed to the network up to the
     /// auction's end, copies sent for want of an answer included. Neither renewals nor installs
     /// and their answers nor adverts.
     pub messages: u64,
-    /// The encoded length of these messages.
-    pub bytes: u64,
-    /// From the opening of the sessions to the auction's end, the last settle window included.
-    pub virtual_ms: f64,
+    /// The encoded length of these messages; nothing where none are encoded.
+    pub bytes: Option<u64>,
+    /// From the opening of the sessions to the auction's end, the last settle window included;
+    /// nothing in rounds.
+    pub virtual_ms: Option<f64>,
     /// `U = sum ln(r_ij / n_j)` in nats.
     pub utility: f64,
     /// `U*`, the exact optimum.
@@ -156,9 +206,9 @@ pub struct Report {
     /// The mean of the pieces' inference times, `T_ij * n_j`, in seconds.
     pub mean_inference_time: f64,
     /// Bytes of gossip that a node sends in a second, what it passes on included; the mean over
-    /// all nodes and the time up to the auction's end.
-    pub advert_bytes_per_s: f64,
-    /// A hash of every event up to the auction's end.
+    /// all nodes and the time up to the auction's end. Nothing in rounds.
+    pub advert_bytes_per_s: Option<f64>,
+    /// A hash of every event up to the auction's end; in rounds, of the outcome.
     pub trace_hash: String,
     /// What inferences really took, if they ran.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,6 +239,10 @@ pub struct Observation {
 /// # Errors
 /// If it does not get there, or what it gets to breaks a rule.
 pub fn converge(seed: u64, setup: &Setup) -> Result<Report, Failure> {
+    setup.validate()?;
+    if setup.timing == Timing::Rounds {
+        return in_rounds(seed, setup);
+    }
     let mut run = Run::gather(seed, setup)?;
     run.open();
     run.settle()?;
@@ -234,11 +288,30 @@ impl Run {
     /// Opens all sessions.
     pub fn open(&mut self) {
         self.opened = self.world.now();
+        self.hide_adverts();
         for (n, request) in self.workload.requests.iter().enumerate() {
             let session = self.workload.session_id(n);
             let place = self.world.place(&session.requester).expect("every requester was added");
             let planning = Planning::Fixed(request.plan.clone());
             self.world.open(place, session.number, request.profile.clone(), planning);
+        }
+    }
+
+    /// From now on each requester misses a share of what the others gossip.
+    fn hide_adverts(&mut self) {
+        if self.setup.missing <= 0.0 {
+            return;
+        }
+        let mut rng = generator(self.seed, Purpose::Missing);
+        let authors: Vec<(usize, NodeId)> =
+            self.world.nodes().map(|(place, node)| (place, node.id())).collect();
+        let providers = self.workload.machines.len();
+        for (place, _) in authors.iter().filter(|(place, _)| *place >= providers) {
+            for (_, author) in authors.iter().filter(|(other, _)| other != place) {
+                if rng.random_bool(self.setup.missing) {
+                    self.world.hide(*place, *author);
+                }
+            }
         }
     }
 
@@ -285,29 +358,18 @@ impl Run {
     pub fn report(&self) -> Result<Report, Failure> {
         let assignment = check::assignment(&self.world, &self.workload)?;
         let instance = self.workload.instance(self.setup.terms);
-        let (utility, optimum) = check::bound(&instance, self.setup.terms, &assignment)?;
-        let times = inference_times(&self.workload, &instance, &assignment);
-        let rates: Vec<f64> = times.iter().map(|time| 1.0 / time).collect();
+        let values = check::bound(&instance, self.setup.terms, &assignment)?;
         let ledger = self.world.ledger();
+        let virtual_ms = self.world.now().since(self.opened).as_secs_f64() * 1e3;
         Ok(Report {
-            seed: self.seed,
-            rounds: ledger.rounds(),
-            bids: ledger.bids(),
+            rounds: ledger.rounds().into(),
+            bids: ledger.bids().into(),
             messages: ledger.auction().messages,
-            bytes: ledger.auction().bytes,
-            virtual_ms: self.world.now().since(self.opened).as_secs_f64() * 1e3,
-            utility: utility.to_f64(),
-            optimum: optimum.to_f64(),
-            gap_per_piece: (optimum - utility).to_f64() / instance.pieces() as f64,
-            jain: Fairness {
-                pieces: cost::jain(&rates),
-                busy: cost::jain(&loads(&self.workload, &assignment)),
-                inference_time: cost::jain(&times),
-            },
-            mean_inference_time: stats::mean(&times).unwrap_or(0.0),
-            advert_bytes_per_s: self.advert_bytes_per_s(),
+            bytes: Some(ledger.auction().bytes),
+            virtual_ms: Some(virtual_ms),
+            advert_bytes_per_s: Some(self.advert_bytes_per_s()),
             trace_hash: self.world.trace_hash().to_hex().to_string(),
-            observed: None,
+            ..judged(self.seed, &self.workload, &instance, &assignment, values)
         })
     }
 
@@ -379,6 +441,75 @@ impl Run {
             (0..providers).all(|n| node.flock().node(&self.workload.machine_id(n)).is_some())
         };
         requesters.into_iter().all(|(_, node)| knows_all(node))
+    }
+}
+
+/// The same problem, solved without a network.
+fn in_rounds(seed: u64, setup: &Setup) -> Result<Report, Failure> {
+    let workload = Workload::draw(seed, &setup.size).map_err(SetupError::from)?;
+    let instance = workload.instance(setup.terms);
+    let settings = baseline::Settings {
+        terms: setup.terms,
+        seed,
+        missing: setup.missing,
+        ..Default::default()
+    };
+    let algorithm = match (setup.algorithm, setup.bidding) {
+        (Algorithm::Auction, Bidding::Forecast) => Algorithm::Forecast,
+        (other, _) => other,
+    };
+    let solution = baseline::solve(algorithm, &instance, &settings)
+        .map_err(|_| Failure::Setup(SetupError::Eps))?;
+    let unplaced = solution.assignment.iter().filter(|place| place.is_none()).count();
+    if unplaced > 0 {
+        return Err(Failure::Unplaced(unplaced));
+    }
+    let assignment: Vec<usize> = solution.assignment.iter().flatten().copied().collect();
+    let values = match algorithm {
+        Algorithm::Auction | Algorithm::Forecast | Algorithm::Textbook => {
+            check::bound(&instance, setup.terms, &assignment)?
+        }
+        _ => check::values(&instance, &assignment)?,
+    };
+    let outcome = format!("{:?}", (&assignment, solution.rounds, solution.bids, solution.messages));
+    Ok(Report {
+        rounds: solution.rounds,
+        bids: solution.bids,
+        messages: solution.messages,
+        trace_hash: blake3::hash(outcome.as_bytes()).to_hex().to_string(),
+        ..judged(seed, &workload, &instance, &assignment, values)
+    })
+}
+
+/// What an assignment is worth; how it came about is to be filled in.
+fn judged(
+    seed: u64,
+    workload: &Workload,
+    instance: &Instance,
+    assignment: &[usize],
+    (utility, optimum): (Nats, Nats),
+) -> Report {
+    let times = inference_times(workload, instance, assignment);
+    let rates: Vec<f64> = times.iter().map(|time| 1.0 / time).collect();
+    Report {
+        seed,
+        rounds: 0,
+        bids: 0,
+        messages: 0,
+        bytes: None,
+        virtual_ms: None,
+        utility: utility.to_f64(),
+        optimum: optimum.to_f64(),
+        gap_per_piece: (optimum - utility).to_f64() / instance.pieces() as f64,
+        jain: Fairness {
+            pieces: cost::jain(&rates),
+            busy: cost::jain(&loads(workload, assignment)),
+            inference_time: cost::jain(&times),
+        },
+        mean_inference_time: stats::mean(&times).unwrap_or(0.0),
+        advert_bytes_per_s: None,
+        trace_hash: String::new(),
+        observed: None,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Purpose {
     Swarm,
     /// Who is linked to whom.
     Gossip,
+    /// Which adverts a requester misses.
+    Missing,
     /// When nodes start and how long their loads take.
     Machines,
     /// The choices of algorithms that have no nodes, links or clock: orders and groups.
@@ -45,6 +47,7 @@ pub fn numbered(seed: u64, purpose: Purpose, n: u64) -> ChaCha12Rng {
         Purpose::Machines => 4,
         Purpose::Gossip => 5,
         Purpose::Swarm => 6,
+        Purpose::Missing => 7,
         Purpose::Solvers => 16,
     };
     generator.set_stream(n << 8 | purpose);

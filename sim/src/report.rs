@@ -4,7 +4,8 @@ use serde::Serialize;
 use starling_protocol::session::Bidding;
 
 use crate::{
-    converge::{Fairness, Observation, Report, Setup},
+    baseline::Algorithm,
+    converge::{Fairness, Observation, Report, Setup, Timing},
     stats,
 };
 
@@ -17,10 +18,10 @@ pub struct Medians {
     pub bids: f64,
     /// Messages of the auction.
     pub messages: f64,
-    /// Their bytes.
-    pub bytes: f64,
-    /// Virtual time.
-    pub virtual_ms: f64,
+    /// Their bytes; nothing in rounds.
+    pub bytes: Option<f64>,
+    /// Virtual time; nothing in rounds.
+    pub virtual_ms: Option<f64>,
     /// What was reached.
     pub utility: f64,
     /// What is possible.
@@ -31,8 +32,8 @@ pub struct Medians {
     pub jain: Fairness,
     /// Seconds.
     pub mean_inference_time: f64,
-    /// Bytes of gossip.
-    pub advert_bytes_per_s: f64,
+    /// Bytes of gossip; nothing in rounds.
+    pub advert_bytes_per_s: Option<f64>,
     /// What was observed, if inferences ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<MedianObservation>,
@@ -59,12 +60,16 @@ impl Medians {
             let figures: Vec<f64> = reports.iter().map(figure).collect();
             stats::median(&figures)
         };
+        let known = |figure: fn(&Report) -> Option<f64>| {
+            let figures: Vec<f64> = reports.iter().filter_map(figure).collect();
+            stats::median(&figures)
+        };
         Some(Self {
-            rounds: median(|report| f64::from(report.rounds))?,
-            bids: median(|report| f64::from(report.bids))?,
+            rounds: median(|report| report.rounds as f64)?,
+            bids: median(|report| report.bids as f64)?,
             messages: median(|report| report.messages as f64)?,
-            bytes: median(|report| report.bytes as f64)?,
-            virtual_ms: median(|report| report.virtual_ms)?,
+            bytes: known(|report| report.bytes.map(|bytes| bytes as f64)),
+            virtual_ms: known(|report| report.virtual_ms),
             utility: median(|report| report.utility)?,
             optimum: median(|report| report.optimum)?,
             gap_per_piece: median(|report| report.gap_per_piece)?,
@@ -74,7 +79,7 @@ impl Medians {
                 inference_time: median(|report| report.jain.inference_time)?,
             },
             mean_inference_time: median(|report| report.mean_inference_time)?,
-            advert_bytes_per_s: median(|report| report.advert_bytes_per_s)?,
+            advert_bytes_per_s: known(|report| report.advert_bytes_per_s),
             observed: MedianObservation::of(reports),
         })
     }
@@ -104,7 +109,7 @@ impl MedianObservation {
 /// A seed's line of JSON.
 #[must_use]
 pub fn json(report: &Report, setup: &Setup) -> String {
-    to_json(&Tagged { algorithm: ALGORITHM, bidding: name_of(setup.bidding), figures: report })
+    to_json(&Tagged::new(setup, report))
 }
 
 /// The last line of JSON: the medians over the seeds that passed, and how many did and did not.
@@ -123,7 +128,7 @@ pub fn json_medians(reports: &[Report], failed: usize, setup: &Setup) -> String 
         failed_seeds: failed,
         medians: Medians::of(reports),
     };
-    to_json(&Tagged { algorithm: ALGORITHM, bidding: name_of(setup.bidding), figures: &summary })
+    to_json(&Tagged::new(setup, &summary))
 }
 
 /// What is about to run, in words.
@@ -131,14 +136,20 @@ pub fn json_medians(reports: &[Report], failed: usize, setup: &Setup) -> String 
 pub fn heading(setup: &Setup) -> String {
     let (size, network) = (setup.size, setup.world.network);
     let mut heading = format!(
-        "{ALGORITHM}, {} bidding: {} pieces, {} providers, eps {}, links of {} to {} ms",
-        name_of(setup.bidding),
+        "{}: {} pieces, {} providers, eps {}",
+        described(setup),
         size.pieces,
         size.providers,
         setup.terms.eps.to_f64(),
-        network.latency_min.as_millis(),
-        network.latency_max.as_millis(),
     );
+    if setup.missing > 0.0 {
+        heading += &format!(", {} of all adverts missing", setup.missing);
+    }
+    if setup.timing == Timing::Rounds {
+        return heading + ", in rounds";
+    }
+    let (shortest, longest) = (network.latency_min.as_millis(), network.latency_max.as_millis());
+    heading += &format!(", links of {shortest} to {longest} ms");
     let faults = [
         ("loss", network.loss),
         ("duplication", network.duplication),
@@ -177,8 +188,8 @@ pub fn table_row(report: &Report, eps: f64) -> String {
         &report.rounds.to_string(),
         &report.bids.to_string(),
         &report.messages.to_string(),
-        &format!("{:.1}", report.bytes as f64 / 1024.0),
-        &format!("{:.0}", report.virtual_ms),
+        &or_dash(report.bytes, |bytes| format!("{:.1}", bytes as f64 / 1024.0)),
+        &or_dash(report.virtual_ms, |ms| format!("{ms:.0}")),
         &format!("{:.5}", report.gap_per_piece),
         &format!("{:.1} %", report.gap_per_piece / eps * 100.0),
         &format!("{:.3}", report.jain.pieces),
@@ -196,8 +207,8 @@ pub fn table_foot(medians: &Medians, eps: f64) -> String {
         &format!("{:.0}", medians.rounds),
         &format!("{:.0}", medians.bids),
         &format!("{:.0}", medians.messages),
-        &format!("{:.1}", medians.bytes / 1024.0),
-        &format!("{:.0}", medians.virtual_ms),
+        &or_dash(medians.bytes, |bytes| format!("{:.1}", bytes / 1024.0)),
+        &or_dash(medians.virtual_ms, |ms| format!("{ms:.0}")),
         &format!("{:.5}", medians.gap_per_piece),
         &format!("{:.1} %", medians.gap_per_piece / eps * 100.0),
         &format!("{:.3}", medians.jain.pieces),
@@ -226,9 +237,40 @@ pub fn observed_line(observed: &Observation) -> String {
 #[derive(Serialize)]
 struct Tagged<'a, T> {
     algorithm: &'static str,
-    bidding: &'static str,
+    bidding: Option<&'static str>,
+    timing: &'static str,
+    missing: f64,
     #[serde(flatten)]
     figures: &'a T,
+}
+
+impl<'a, T> Tagged<'a, T> {
+    fn new(setup: &Setup, figures: &'a T) -> Self {
+        let timing = match setup.timing {
+            Timing::Rounds => "rounds",
+            Timing::Virtual => "virtual",
+        };
+        let bidding = bids(setup).then(|| name_of(setup.bidding));
+        Self { algorithm: setup.algorithm.name(), bidding, timing, missing: setup.missing, figures }
+    }
+}
+
+/// Only the protocol's own auction knows two ways to bid.
+fn bids(setup: &Setup) -> bool {
+    setup.algorithm == Algorithm::Auction
+}
+
+fn described(setup: &Setup) -> String {
+    let name = setup.algorithm.name();
+    if bids(setup) {
+        format!("{name}, {} bidding", name_of(setup.bidding))
+    } else {
+        name.to_owned()
+    }
+}
+
+fn or_dash<T>(figure: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    figure.map_or_else(|| "-".to_owned(), text)
 }
 
 /// How pieces bid: at the prices that they hear, or with what a forecast ends at.
@@ -248,8 +290,6 @@ fn line(cells: [&str; COLUMNS.len()]) -> String {
     padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
-/// How the pieces are placed; others are to come.
-const ALGORITHM: &str = "auction";
 const COLUMNS: [usize; 12] = [6, 6, 7, 8, 8, 10, 9, 7, 9, 9, 9, 12];
 const TRACE_DIGITS: usize = 12;
 
@@ -257,20 +297,20 @@ const TRACE_DIGITS: usize = 12;
 mod tests {
     use super::*;
 
-    fn report(seed: u64, rounds: u32) -> Report {
+    fn report(seed: u64, rounds: u64) -> Report {
         Report {
             seed,
             rounds,
             bids: 10,
             messages: 20,
-            bytes: 300,
-            virtual_ms: 40.5,
+            bytes: Some(300),
+            virtual_ms: Some(40.5),
             utility: 1.0,
             optimum: 1.5,
             gap_per_piece: 0.01,
             jain: Fairness { pieces: 0.9, busy: 0.8, inference_time: 0.7 },
             mean_inference_time: 0.02,
-            advert_bytes_per_s: 1000.0,
+            advert_bytes_per_s: Some(1000.0),
             observed: None,
             trace_hash: "ab".repeat(32),
         }
@@ -295,8 +335,7 @@ mod tests {
     #[test]
     fn the_last_line_says_how_many_seeds_failed() {
         let line = json_medians(&[], 3, &Setup::new(1, 1));
-        let expected =
-            r#"{"algorithm":"auction","bidding":"forecast","median_of_seeds":0,"failed_seeds":3}"#;
+        let expected = r#"{"algorithm":"auction","bidding":"forecast","timing":"virtual","missing":0.0,"median_of_seeds":0,"failed_seeds":3}"#;
         assert_eq!(line, expected);
     }
 }

@@ -9,7 +9,7 @@
 //! [`fault`](crate::fault).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -91,6 +91,8 @@ pub struct World {
     // The places of those that live.
     alive: Vec<usize>,
     places: BTreeMap<NodeId, usize>,
+    // Whose adverts a node does not hear, though it passes them on.
+    hidden: BTreeSet<(usize, NodeId)>,
     pub(crate) network: Network,
     pub(crate) gossip: Gossip,
     machines: ChaCha12Rng,
@@ -130,6 +132,7 @@ impl World {
             peers: Vec::new(),
             alive: Vec::new(),
             places: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             network: Network::new(seed, settings.network),
             gossip: Gossip::new(seed),
             machines: generator(seed, Purpose::Machines),
@@ -180,6 +183,11 @@ impl World {
     #[must_use]
     pub fn gossip_load(&self, place: usize) -> gossip::Load {
         self.gossip.load(place)
+    }
+
+    /// From now on a node hears nothing that this author gossips: its picture lacks that.
+    pub fn hide(&mut self, place: usize, author: NodeId) {
+        self.hidden.insert((place, author));
     }
 
     /// A hash of all that ever happened to any node: when, to which, and every byte of it. Copies
@@ -391,7 +399,11 @@ impl World {
         self.pass_on(place, number, Some(from as usize));
         let rumour = self.gossip.rumour(number).expect("it was received just now");
         self.trace.advert(self.now, place, &rumour.from, &rumour.digest);
-        let (from, advert) = (rumour.from, Advert::clone(&rumour.advert));
+        let from = rumour.from;
+        if self.hidden.contains(&(place, from)) {
+            return;
+        }
+        let advert = Advert::clone(&rumour.advert);
         self.feed(place, Input::Advert { from, advert });
     }
 
