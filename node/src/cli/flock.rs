@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use libp2p::Multiaddr;
 use starling_engine::DeviceChoice;
-use starling_protocol::node::Offering;
+use starling_protocol::{node::Offering, session::Bidding};
 
 use crate::{
     cli::Failure,
@@ -48,10 +48,31 @@ pub(super) struct FlockArgs {
     /// The most pieces to compute at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
     slots: u16,
+    /// How the pieces of this node's own sessions open their bids
+    #[arg(long, value_enum, default_value_t = BiddingArg::Forecast, help_heading = "Flock")]
+    bidding: BiddingArg,
     /// Compute on the GPU (needs a build with `--features wgpu`)
     #[cfg(feature = "wgpu")]
     #[arg(long, help_heading = "Compute")]
     gpu: bool,
+}
+
+/// How pieces open their bids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum BiddingArg {
+    /// With what a forecast of the whole auction ends at: one round if pictures agree
+    Forecast,
+    /// With the best bid at the prices known
+    Plain,
+}
+
+impl From<BiddingArg> for Bidding {
+    fn from(arg: BiddingArg) -> Self {
+        match arg {
+            BiddingArg::Forecast => Bidding::Forecast,
+            BiddingArg::Plain => Bidding::Plain,
+        }
+    }
 }
 
 impl FlockArgs {
@@ -76,6 +97,7 @@ impl FlockArgs {
             slots: self.slots,
             memory: self.memory << 20,
             disk: self.disk << 20,
+            bidding: self.bidding.into(),
             bandwidth: self.link * 1_000_000 / 8,
             work: WorkConfig {
                 threads: self.threads(),
@@ -124,6 +146,7 @@ pub(super) fn loopback(data: PathBuf, peers: Vec<Multiaddr>) -> Result<Settings,
         slots: 0,
         memory: 0,
         disk: 1 << 30,
+        bidding: Bidding::Forecast,
         bandwidth: LOOPBACK_BYTES_PER_S,
         work: WorkConfig { threads: 1, throttle: None, device: DeviceChoice::Cpu },
         identity: Identity::Passing,

@@ -8,7 +8,9 @@ use std::{
 };
 
 use starling_engine::{Model, Tensor};
-use starling_protocol::{NodeId, PieceId, SessionId, session::Agreement, wire::Hop};
+use starling_protocol::{
+    NodeId, PieceId, SessionId, node::PieceRun, session::Agreement, wire::Hop,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -306,8 +308,8 @@ impl OwnSessions {
         own.outbox.push(to, PieceId { session, index: 0 }, frame);
     }
 
-    /// A result has come home: whose, if it is one that is waited for.
-    pub(super) fn on_result(&mut self, arrival: Arrival) -> Option<(u64, u64)> {
+    /// A result has come home: whose, if it is one that is waited for, and what its pieces took.
+    pub(super) fn on_result(&mut self, arrival: Arrival) -> Option<(u64, u64, Vec<PieceRun>)> {
         let Arrival { from, frame, .. } = arrival;
         let (number, request) = (frame.session.number, frame.request);
         let own = self.sessions.get_mut(&number)?;
@@ -317,13 +319,19 @@ impl OwnSessions {
         }
         let outputs = results(&own.model, frame.tensors);
         let pending = own.pending.remove(&request)?;
+        let runs = frame.trace.iter().map(|timing| PieceRun {
+            index: timing.index,
+            provider: timing.node,
+            seconds: f64::from(timing.compute_us) / 1e6,
+        });
+        let runs = runs.collect();
         let answer = outputs.map(|outputs| Answer {
             outputs,
             trace: frame.trace,
             total: pending.sent.map_or(Duration::ZERO, |sent| sent.elapsed()),
         });
         pending.reply.send(answer).ok();
-        Some((number, request))
+        Some((number, request, runs))
     }
 
     pub(super) fn on_refused(&mut self, session: u64, request: u64) {

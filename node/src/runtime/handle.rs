@@ -178,7 +178,7 @@ pub(super) fn snapshot(node: &Node) -> Snapshot {
         node: *id,
         speed: known.advert.speed,
         slots: known.advert.slots,
-        holders: known.advert.holders,
+        holders: known.advert.ask.holders,
         memory_free: known.advert.memory_free,
         bandwidth: known.advert.bandwidth,
         ask: known.advert.ask.level.map(starling_protocol::Nats::to_f64),

@@ -19,6 +19,7 @@ use starling_protocol::{
     model::{Speed, Work},
     node::{Config, Event, Input, Node, Offering, Output},
     plan::Plan,
+    session::Bidding,
     wire::{FailureReason, Message},
 };
 use thiserror::Error;
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) slots: u16,
     /// Bytes of weights that it takes.
     pub(crate) memory: u64,
+    /// With what the pieces of its own sessions open.
+    pub(crate) bidding: Bidding,
     /// Bytes of weights that it keeps on disk.
     pub(crate) disk: u64,
     /// Bytes per second of its link, until measured.
@@ -213,6 +216,7 @@ async fn run(settings: Settings, mut parts: Parts) {
     config.bandwidth = settings.bandwidth;
     config.book.slots = settings.slots;
     config.book.memory = settings.memory;
+    config.session.bidding = settings.bidding;
     let mut runtime = Runtime {
         node: Node::new(config),
         clock,
@@ -370,8 +374,8 @@ impl Runtime {
     fn on_arrival(&mut self, arrival: Arrival) {
         self.measure_link(&arrival);
         if arrival.frame.index == RESULT {
-            if let Some((session, request)) = self.own.on_result(arrival) {
-                self.feed(Input::OutputArrived { session, request });
+            if let Some((session, request, runs)) = self.own.on_result(arrival) {
+                self.feed(Input::OutputArrived { session, request, runs });
             }
         } else {
             self.guests.on_frame(arrival);
@@ -438,6 +442,9 @@ impl Runtime {
             Event::Ready { session, agreement, .. } => self.own.on_ready(session, agreement),
             Event::ProviderLost { session, node } => {
                 self.own.tell(session, SessionNews::ProviderLost(node));
+            }
+            Event::Moved { session, pieces } => {
+                tracing::info!(session, pieces, "pieces have moved to nodes that serve them better");
             }
             Event::Refused { session, request } => self.own.on_refused(session, request),
             Event::Failed { session, error } => self.end_session(session, &error.to_string()),

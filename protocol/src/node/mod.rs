@@ -47,7 +47,8 @@ pub struct Node {
     speed_told: Speed,
     sequence: u64,
     advertised: Option<Timestamp>,
-    introduced: Option<Timestamp>,
+    // When it describes itself again, which it has told by how long its advert holds.
+    introduce_at: Timestamp,
     told: Option<Ask>,
     news: bool,
 }
@@ -74,7 +75,7 @@ impl Node {
             speed_told: config.speed,
             sequence: config.first_sequence,
             advertised: None,
-            introduced: None,
+            introduce_at: Timestamp(0),
             told: None,
             news: false,
             config,
@@ -493,7 +494,7 @@ impl Node {
                 out.push(Output::Publish(Advert::Leaving { sequence: self.sequence }));
                 // It says nothing more of its own accord.
                 self.advertised = Some(Timestamp(u64::MAX));
-                self.introduced = self.advertised;
+                self.introduce_at = Timestamp(u64::MAX);
             }
         }
     }
@@ -607,7 +608,7 @@ impl Node {
         if self.news || self.told != Some(self.book.ask()) {
             return last + self.config.advert_gap;
         }
-        self.introduced.map_or(last, |introduced| introduced + self.introduce_every())
+        self.introduce_at
     }
 
     fn introduce_every(&self) -> Duration {
@@ -621,15 +622,14 @@ impl Node {
         }
         self.advertised = Some(now);
         self.told = Some(self.book.ask());
-        let introduce = self.introduced.map(|introduced| introduced + self.introduce_every());
-        if !self.news && introduce.is_some_and(|due| now < due) {
+        if !self.news && now < self.introduce_at {
             if self.config.offering == Offering::Everyone {
                 let (ask, memory_free) = (self.book.ask(), self.book.memory_free());
                 out.push(Output::Publish(Advert::Price(PriceAdvert { ask, memory_free })));
             }
             return;
         }
-        self.introduced = Some(now);
+        self.introduce_at = now + self.introduce_every();
         self.news = false;
         self.speed_told = self.speed;
         self.sequence += 1;

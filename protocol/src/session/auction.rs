@@ -9,7 +9,7 @@ use crate::{
     node::{Event, Output},
     plan::{LayerRange, Plan},
     time::Timestamp,
-    wire::{Message, Stage},
+    wire::Stage,
 };
 
 impl Session {
@@ -205,8 +205,7 @@ impl Session {
             return;
         }
         for (to, lease) in self.take_seconds() {
-            let leases = vec![lease];
-            self.send(to, Message::Release { session: self.id.number, leases }, out);
+            self.give_back(to, lease, out);
         }
         if self.doubts_forecast(now, view) {
             self.phase = Phase::Settling { until };

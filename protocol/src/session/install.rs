@@ -135,8 +135,7 @@ impl Session {
                 self.bidder.on_eviction(from, index, attempt);
             }
             FailureReason::BadSlice | FailureReason::Weights => {
-                let leases = vec![lease];
-                self.send(from, Message::Release { session: self.id.number, leases }, out);
+                self.give_back(from, lease, out);
                 let until = now + view.config.exclusion;
                 self.bidder.on_excluded(from, index, attempt, until);
                 self.excluded.insert(from);

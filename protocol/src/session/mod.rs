@@ -63,6 +63,8 @@ pub struct Session {
     // Who was told to load the pieces of this epoch.
     installed: Vec<NodeId>,
     migration: Option<Migration>,
+    // Places given back of late, and how often that is to be said again.
+    left: Vec<(NodeId, Lease, u8)>,
     epoch: u32,
     was_running: bool,
     strikes: u32,
@@ -100,6 +102,7 @@ impl Session {
             forecast: None,
             installed: Vec::new(),
             migration: None,
+            left: Vec::new(),
             epoch: 0,
             was_running: false,
             strikes: 0,
@@ -212,8 +215,7 @@ impl Session {
         match message {
             Message::Award { index, attempt, .. } => {
                 if let Awarded::Unwanted(lease) = self.bidder.on_award(from, *index, *attempt) {
-                    let leases = vec![lease];
-                    self.send(from, Message::Release { session: self.id.number, leases }, out);
+                    self.give_back(from, lease, out);
                 }
             }
             Message::Refusal { index, attempt, reason: RefusalReason::Outbid, .. } => {
@@ -326,6 +328,7 @@ impl Session {
             return;
         }
         self.renewed = now;
+        self.repeat_releases(out);
         for (to, leases) in self.bidder.held() {
             self.heard.entry(to).or_insert(now);
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
@@ -366,6 +369,22 @@ impl Session {
         }
     }
 
+    /// Gives a place back while the session goes on elsewhere. Said again a few times: a place
+    /// whose release was lost would be held twice until its lease ends.
+    fn give_back(&mut self, to: NodeId, lease: Lease, out: &mut Vec<Output>) {
+        self.send(to, Message::Release { session: self.id.number, leases: vec![lease] }, out);
+        self.left.push((to, lease, RELEASES_REPEATED));
+    }
+
+    fn repeat_releases(&mut self, out: &mut Vec<Output>) {
+        for (to, lease, repeats) in std::mem::take(&mut self.left) {
+            self.send(to, Message::Release { session: self.id.number, leases: vec![lease] }, out);
+            if repeats > 1 {
+                self.left.push((to, lease, repeats - 1));
+            }
+        }
+    }
+
     fn release_all(&mut self, out: &mut Vec<Output>) {
         for (to, leases) in self.bidder.leases() {
             self.send(to, Message::Release { session: self.id.number, leases }, out);
@@ -387,3 +406,6 @@ impl Session {
         out.push(Output::Send { to, message });
     }
 }
+
+/// How often the release of a place is said again, at renewals.
+const RELEASES_REPEATED: u8 = 2;

@@ -14,7 +14,7 @@ use crate::{
     market::Moving,
     node::{Event, Output},
     time::Timestamp,
-    wire::{Lease, Message},
+    wire::Lease,
 };
 
 /// Pieces that load at their second places.
@@ -144,8 +144,7 @@ impl Session {
         if self.bidder.second_attempt(lease.index) == Some(lease.attempt) {
             let until = now + view.config.exclusion;
             self.bidder.on_excluded(from, lease.index, lease.attempt, until);
-            let leases = vec![lease];
-            self.send(from, Message::Release { session: self.id.number, leases }, out);
+            self.give_back(from, lease, out);
             self.abandon_migration(out);
         }
     }
@@ -224,8 +223,7 @@ impl Session {
         let pieces = ready.len();
         out.push(Output::Event(Event::Moved { session: self.id.number, pieces }));
         for (to, lease) in left {
-            let leases = vec![lease];
-            self.send(to, Message::Release { session: self.id.number, leases }, out);
+            self.give_back(to, lease, out);
         }
         self.begin_install(now, ready, view, out);
     }
@@ -236,8 +234,7 @@ impl Session {
         let seconds: Vec<u16> = self.bidder.seconds().map(|(index, _)| index).collect();
         for index in seconds {
             if let Some((to, lease)) = self.bidder.drop_second(index) {
-                let leases = vec![lease];
-                self.send(to, Message::Release { session: self.id.number, leases }, out);
+                self.give_back(to, lease, out);
             }
         }
     }
