@@ -381,12 +381,13 @@ fn weights(standing: &Standing) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use starling_protocol::{Nats, testing::node_id};
+    use starling_protocol::{Nats, testing::node_id, wire::Claim};
 
     use super::*;
 
     fn bid(index: u16, attempt: u32) -> Message {
-        Message::Bid { session: 1, index, attempt, level: Nats::ZERO, weight_bytes: 0, keeps: None }
+        let (level, claim) = (Nats::ZERO, Claim::Any);
+        Message::Bid { session: 1, index, attempt, level, weight_bytes: 0, keeps: None, claim }
     }
 
     #[test]

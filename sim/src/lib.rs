@@ -13,14 +13,18 @@
 //! |---|---|
 //! | [`random`] | one named generator, one stream per purpose |
 //! | [`network`] | links: latency, loss, duplication, reordering |
-//! | [`world`] | virtual time, the queue of events, faults as verbs |
+//! | [`clock`], [`gossip`] | each node's own clock; how adverts spread |
+//! | [`world`], [`fault`] | virtual time, and what may go wrong in it, as verbs |
+//! | [`inference`] | requests through the loaded pieces, observed |
 //! | [`ledger`] | what the nodes said, counted from outside |
 //! | [`workload`] | seed to providers and sessions, and the assignment problem that they pose |
-//! | [`check`] | what must hold once an auction has ended |
+//! | [`check`] | what must hold at any time, and once an auction has ended |
 //! | [`converge`] | one seed from cold start to the end of its auction |
 //! | [`baseline`] | other algorithms for the same problem |
 //! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
 //! | [`solve`](mod@solve) | one instance from a file |
+//! | [`scenario`], [`play`], [`journal`] | what goes wrong when and what must come of it, as TOML; played, and written down |
+//! | [`swarm`], [`shrink`] | a seed to a whole scenario; a failing one to a smaller one |
 //! | [`runner`] | many seeds on all cores |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!

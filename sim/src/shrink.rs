@@ -45,7 +45,40 @@ fn without_faults(scenario: &Scenario) -> Vec<Scenario> {
         less.faults.remove(index);
         less
     };
-    (0..scenario.faults.len()).map(gone).collect()
+    // Without what mends them, other faults would last: that is another failure.
+    (0..scenario.faults.len()).filter(|index| !mends(scenario, *index)).map(gone).collect()
+}
+
+/// Whether a fault is the end of others that are still there.
+fn mends(scenario: &Scenario, index: usize) -> bool {
+    let others = || (0..).zip(&scenario.faults).filter(|(n, _)| *n != index).map(|(_, f)| &f.verb);
+    match &scenario.faults[index].verb {
+        Verb::Heal => others().any(|verb| {
+            matches!(
+                verb,
+                Verb::Corrupt { .. }
+                    | Verb::Garble { .. }
+                    | Verb::Partition { .. }
+                    | Verb::PartitionOneWay { .. }
+            )
+        }),
+        Verb::Links { loss, .. } => {
+            let lossy = scenario.links.loss > 0.0
+                || others().any(|verb| matches!(verb, Verb::Links { loss, .. } if *loss > 0.0));
+            *loss == 0.0 && lossy
+        }
+        Verb::Resume { node } => {
+            others().any(|verb| matches!(verb, Verb::Pause { node: frozen } if frozen == node))
+        }
+        Verb::Corrupt { .. }
+        | Verb::Crash { .. }
+        | Verb::Garble { .. }
+        | Verb::Partition { .. }
+        | Verb::PartitionOneWay { .. }
+        | Verb::Pause { .. }
+        | Verb::Restart { .. }
+        | Verb::SlowDown { .. } => false,
+    }
 }
 
 fn without_sessions(scenario: &Scenario) -> Vec<Scenario> {
@@ -149,6 +182,27 @@ mod tests {
         let failure = Failure::Panic(String::new());
         let play = |_: &Scenario| Some(Failure::Unexpected(String::new()));
         assert_eq!(shrink(&crowded(), &failure, 1000, play), crowded());
+    }
+
+    #[test]
+    fn what_mends_a_fault_stays_as_long_as_the_fault() {
+        let seeds = (0..200).map(|seed| swarm::draw(seed, Limits::default()));
+        for scenario in seeds {
+            let failure = Failure::Panic(String::new());
+            // "Fails" as long as something is cut or frozen.
+            let wrong = |verb: &Verb| matches!(verb, Verb::Partition { .. } | Verb::Pause { .. });
+            let play = |scenario: &Scenario| {
+                scenario.faults.iter().any(|f| wrong(&f.verb)).then(|| failure.clone())
+            };
+            if play(&scenario).is_none() {
+                continue;
+            }
+            let small = shrink(&scenario, &failure, 1000, play);
+            let verbs: Vec<&Verb> = small.faults.iter().map(|fault| &fault.verb).collect();
+            assert_eq!(verbs.iter().filter(|verb| wrong(verb)).count(), 1, "{verbs:?}");
+            let mended = |verb: &&Verb| matches!(verb, Verb::Heal | Verb::Resume { .. });
+            assert!(verbs.last().is_some_and(mended), "{verbs:?}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn a_scenario_is_played_and_its_log_printed() {
     let output = starling_sim(&format!("scenario --log {file}"));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let log = text(&output.stdout);
-    assert!(log.contains("a0000003 crashes") && log.contains("says Ready"), "{log}");
+    assert!(log.contains("a0000001 crashes") && log.contains("says Ready"), "{log}");
     let json = starling_sim(&format!("scenario --json {file}"));
     let line: Value = serde_json::from_str(text(&json.stdout)).expect("JSON");
     assert!(line["passed"]["inferences"].as_u64() > Some(0), "{line}");
