@@ -130,8 +130,8 @@ pub fn measure(
     settings: &Settings,
     cuts: &Cuts,
 ) -> Result<Vec<Run>, SolveError> {
-    let settings = Settings { seed, ..*settings };
-    let case = scenario.draw(seed, settings.terms, cuts);
+    let settings = Settings { seed, terms: scenario.terms(), ..*settings };
+    let case = scenario.draw(seed, cuts);
     let (optimum, _) = testing::optimum(&case.instance).expect("there are slots for all pieces");
     let run = |algorithm: &Algorithm| {
         // Only the forecast rests on adverts; without one, the plain auction lacks a candidate.
