@@ -22,7 +22,7 @@ pub mod verdicts;
 
 use std::ops::ControlFlow;
 
-use starling_protocol::Nats;
+use starling_protocol::{Nats, testing::Instance};
 use thiserror::Error;
 
 use super::{
@@ -31,7 +31,7 @@ use super::{
     scenario::{Cuts, Demand, Fleet, Layout, Scenario},
 };
 use crate::{
-    baseline::{Algorithm, Settings, SolveError},
+    baseline::{self, Algorithm, Settings, SolveError},
     runner,
 };
 
@@ -144,9 +144,10 @@ impl Setup {
 /// If a case fails.
 pub fn run(setup: &Setup, mut progress: impl FnMut()) -> Result<Results, Failure> {
     let (jobs, cuts) = (setup.jobs(), Cuts::new());
+    let algorithms = runnable(&setup.settings);
     let work = |job: u64| {
         let (scenario, seed) = jobs[usize::try_from(job).expect("the number of a job")];
-        measure::measure(&scenario, seed, &Algorithm::ALL, &setup.settings, &cuts)
+        measure::measure(&scenario, seed, &algorithms, &setup.settings, &cuts)
     };
     let mut outcome = Ok(Vec::new());
     runner::over_seeds(0..jobs.len() as u64, work, |job, result| {
@@ -169,6 +170,13 @@ pub fn run(setup: &Setup, mut progress: impl FnMut()) -> Result<Results, Failure
     let mut runs = outcome?;
     runs.sort_by_key(|run| (run.scenario, run.seed, run.algorithm));
     Ok(Results { setup: *setup, runs })
+}
+
+/// The algorithms that this build can run: those that can solve the smallest instance.
+fn runnable(settings: &Settings) -> Vec<Algorithm> {
+    let smallest = Instance { log_rates: vec![vec![Some(Nats::ZERO)]], capacity: vec![1] };
+    let runs = |algorithm: &Algorithm| baseline::solve(*algorithm, &smallest, settings).is_ok();
+    Algorithm::ALL.into_iter().filter(runs).collect()
 }
 
 fn places() -> impl Iterator<Item = (Layout, Fleet)> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     baseline::Algorithm,
     paper::{
-        measure::Share,
+        measure::{Run, Share},
         radio,
         scenario::{CLUSTER, CLUSTER_DEVIATION_M, EPS, PIECES_EACH, SLOTS_OF_SHARE},
         table::{Cell, Table},
@@ -157,6 +157,13 @@ fn about_iterations(results: &Results, tables: &Tables) -> String {
     let settings = &results.setup.settings;
     let pictures: Vec<String> =
         PLOTTED.iter().map(|(unit, name)| format!("![{}]({name})", unit.name())).collect();
+    let is_forecast = |run: &Run| run.algorithm == Algorithm::Forecast;
+    let forecast = if results.runs.iter().any(is_forecast) {
+        let missing = settings.missing * 100.0;
+        format!("- forecast is our own, with {missing:.0} % of the adverts missing.\n")
+    } else {
+        String::new()
+    };
     let is_auction = |row: &&Vec<Cell>| row[1] == Cell::text(Algorithm::Auction.name());
     let counts = &tables.counts;
     let own =
@@ -176,8 +183,7 @@ round-robin and greedy only go through the pieces once, and are left out. Know b
 - The dual methods end when somebody has added up that the gap is at most N eps. dual-tuned counts
   only the best of its steps, which is known afterwards.
 - best-response and self-selection end where nobody gains alone, and guarantee no gap.
-- forecast is our own, with {missing:.0} % of the adverts missing.
-
+{forecast}
 What the auction takes:
 
 {own}
@@ -187,7 +193,6 @@ What the others take, over that:
 {pictures}
 ",
         rounds_max = settings.rounds_max,
-        missing = settings.missing * 100.0,
         own = own.markdown(),
         ratios = tables.ratios.markdown(),
         pictures = pictures.join("\n"),
