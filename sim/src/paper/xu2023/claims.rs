@@ -84,6 +84,8 @@ pub enum Unit {
 pub struct Claims {
     /// (a), for all algorithms but the auction.
     pub speed: Vec<Speed>,
+    /// The auction's own mean inference time in seconds, for each demand and layout.
+    pub seconds: BTreeMap<(Demand, Layout), f64>,
     /// (b), for all algorithms.
     pub fairness: Vec<Fairness>,
     /// (c), for all algorithms that iterate, and the units in which they count something.
@@ -147,6 +149,7 @@ impl Claims {
         let counts = counts.filter(|(_, each)| is_iterative(*each));
         Self {
             speed: others().filter_map(|algorithm| runs.speed(algorithm)).collect(),
+            seconds: runs.seconds(),
             fairness: Algorithm::ALL.into_iter().filter_map(|each| runs.fairness(each)).collect(),
             iterations: counts.filter_map(|(unit, each)| runs.iterations(each, unit)).collect(),
             sensitivity: sensitivity::of(results),
@@ -231,6 +234,11 @@ impl<'a> Grouped<'a> {
             gap_max: gaps.fold(f64::NEG_INFINITY, f64::max),
             incomplete: runs.iter().filter(|run| run.quality.is_none()).count(),
         })
+    }
+
+    fn seconds(&self) -> BTreeMap<(Demand, Layout), f64> {
+        let runs: Vec<&Run> = self.auction.values().copied().collect();
+        medians(&runs, place, |run| Some(run.quality?.mean_time))
     }
 
     fn fairness(&self, algorithm: Algorithm) -> Option<Fairness> {
@@ -364,6 +372,8 @@ mod tests {
         assert_eq!(speed.ratio, Spread { low: 1.25, middle: 2.125, high: 3.0 });
         assert_eq!(speed.by_place[&(Demand::Mixed, Layout::Uniform)], 1.25);
         assert_eq!((speed.gap_max, speed.incomplete), (0.08, 0));
+        let seconds: Vec<f64> = claims.seconds.into_values().collect();
+        assert_eq!(seconds, [1.5, 4.0]);
     }
 
     #[test]

@@ -107,7 +107,8 @@ a place, and has no inference time.
 {}
 ![Inference time](inference_time.svg)
 
-By DNN and layout (medians over fleets, sizes and seeds):
+The auction's mean in seconds, and the others over it, by DNN and layout (medians over fleets, sizes
+and seeds):
 
 {}",
         tables.speed.markdown(),
@@ -221,7 +222,7 @@ fn model() -> String {
 | what | is |
 |---|---|
 | piece | each requester has one DNN in {PIECES_EACH} pieces of equal time, cut by the protocol's partitioner for equal machines |
-| time | `T_ij = D_in/R_ij + C/F_j + D_out/R_ij`, and `n_j T_ij` with `n_j` pieces on the provider |
+| time | `T_ij = D_in/R_ij + C/F_j + D_out/R_ij` with the link between the requester and the provider, and `n_j T_ij` with `n_j` pieces on the provider |
 | DNNs | AlexNet, MobileNetV2, NiN, ResNet-34, VGG-16 at 224 x 224 (`sim/data`); `mixed`: each requester draws one |
 | place | a square of {side} m; requesters anywhere; providers anywhere (`uniform`), or in clusters of {CLUSTER} that deviate by {CLUSTER_DEVIATION_M} m (`clustered`) |
 | link | `B log2(1 + SNR)`, B = {bandwidth} MHz, at most {bits} bit/symbol; {power} dBm sent, {noise} dBm noise, {loss} dB lost at 1 m and by the power {exponent} of the distance, shadowing of {shadow} dB; no interference |

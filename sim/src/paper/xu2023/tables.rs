@@ -10,7 +10,7 @@ use crate::{
     baseline::Algorithm,
     paper::{
         measure::{Ending, Share},
-        scenario::{Demand, EPS, Layout},
+        scenario::EPS,
         table::{Cell, Table},
     },
 };
@@ -107,17 +107,13 @@ fn reading(speed: &Speed, eps: f64) -> &'static str {
 }
 
 fn places_table(claims: &Claims) -> Table {
-    let mut columns = vec!["DNN".to_owned(), "layout".to_owned()];
+    let mut columns = ["DNN", "layout", "auction (s)"].map(str::to_owned).to_vec();
     columns.extend(claims.speed.iter().map(|speed| speed.algorithm.name().to_owned()));
     let mut table = Table { name: "inference_time_by_dnn", columns, rows: Vec::new() };
-    let places: Vec<(Demand, Layout)> = claims
-        .speed
-        .first()
-        .map(|speed| speed.by_place.keys().copied().collect())
-        .unwrap_or_default();
-    for place in places {
+    for (place, seconds) in &claims.seconds {
         let mut row = vec![Cell::text(place.0.name()), Cell::text(place.1.name())];
-        let ratios = claims.speed.iter().map(|speed| speed.by_place.get(&place).copied());
+        row.push(Cell::Number(*seconds, 2));
+        let ratios = claims.speed.iter().map(|speed| speed.by_place.get(place).copied());
         row.extend(ratios.map(|ratio| Cell::number(ratio, 2)));
         table.rows.push(row);
     }

@@ -135,6 +135,7 @@ mod tests {
     fn claims() -> Claims {
         Claims {
             speed: Vec::new(),
+            seconds: BTreeMap::new(),
             fairness: Vec::new(),
             iterations: Vec::new(),
             sensitivity: Vec::new(),
