@@ -118,6 +118,23 @@ fn greedy_crowds_where_others_share() {
 }
 
 #[test]
+fn round_robin_is_even_and_random_nearly_so() {
+    let instance = drawn(4, 200, 4);
+    let counts = |algorithm, seed| {
+        let settings = Settings { seed, ..brief() };
+        let mut counts = [0; 4];
+        let assignment = run(algorithm, &instance, &settings).assignment;
+        assignment.iter().flatten().for_each(|j| counts[*j] += 1);
+        (counts, assignment)
+    };
+    let (even, _) = counts(Algorithm::RoundRobin, 1);
+    assert_eq!(even, [50; 4]);
+    let (random, once) = counts(Algorithm::Random, 1);
+    assert!(random.iter().all(|count| (30..70).contains(count)), "{random:?}");
+    assert_ne!(once, counts(Algorithm::Random, 2).1);
+}
+
+#[test]
 fn self_selection_stays_for_less_than_its_threshold() {
     let instance = drawn(5, 60, 6);
     let gain = |algorithm| best_gain(&instance, &run(algorithm, &instance, &patient()).assignment);
