@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use super::{
     LARGE, Results, Scale,
     claims::{self, Claims, Unit, names},
-    plots,
+    plots, sensitivity,
     tables::Tables,
 };
 use crate::{
@@ -55,7 +55,7 @@ fn markdown(results: &Results, claims: &Claims, tables: &Tables) -> String {
         about_speed(claims, tables),
         about_fairness(claims, tables),
         about_iterations(results, tables),
-        about_sensitivity(tables),
+        about_sensitivity(claims, tables),
         model(),
         again(results),
     ]
@@ -200,16 +200,19 @@ What the others take, over that:
     )
 }
 
-fn about_sensitivity(tables: &Tables) -> String {
+fn about_sensitivity(claims: &Claims, tables: &Tables) -> String {
+    let changes = sensitivity::changes(&claims.sensitivity);
+    let changes: String = changes.iter().map(|change| format!("- {change}\n")).collect();
     format!(
         "## How far it depends on what we chose
 
 The paper's eps and quotas are unknown, and both matter: a larger eps ends an auction sooner and
 further from the optimum (the dual methods stop at a gap of N eps, too), and the slots are what
-greedy fills and DINA's quotas start from. One size, mixed DNNs on the fleet `spread`; medians over
+greedy fills, and limit DINA's quotas. One size, mixed DNNs on the fleet `spread`; medians over
 layouts and seeds.
 
-{}",
+{}
+{changes}",
         tables.sensitivity.markdown(),
     )
 }
