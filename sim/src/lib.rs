@@ -22,6 +22,7 @@
 //! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
 //! | [`solve`](mod@solve) | one instance from a file |
 //! | [`runner`] | many seeds on all cores |
+//! | [`paper`], [`plot`] | the claims of papers under our model, with pictures |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
 //! ```
