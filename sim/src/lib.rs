@@ -26,6 +26,7 @@
 //! | [`scenario`], [`play`], [`journal`] | what goes wrong when and what must come of it, as TOML; played, and written down |
 //! | [`swarm`], [`shrink`] | a seed to a whole scenario; a failing one to a smaller one |
 //! | [`runner`] | many seeds on all cores |
+//! | [`paper`], [`plot`] | the claims of papers under our model, with pictures |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
 //! ```

@@ -145,14 +145,19 @@ impl Lines {
         for (n, (_, points)) in self.series.iter().enumerate() {
             let at: Vec<Pixel> =
                 points.iter().map(|(x, y)| chart.at(x.log10(), y.log10())).collect();
-            chart.line(Look::of(n), &at)?;
-            at.iter().try_for_each(|point| chart.marker(Look::of(n), *point))?;
+            chart.line(Self::look(n), &at)?;
+            at.iter().try_for_each(|point| chart.marker(Self::look(n), *point))?;
         }
         // From the top in the order in which the lines end, so that the eye finds them.
         let mut order: Vec<usize> = (0..self.series.len()).collect();
         let end = |n: &usize| self.series[*n].1.last().map_or(0.0, |point| point.1);
         order.sort_by(|a, b| end(b).total_cmp(&end(a)));
-        chart.legend(order.into_iter().map(|n| (Look::of(n), self.series[n].0.as_str())))
+        chart.legend(order.into_iter().map(|n| (Self::look(n), self.series[n].0.as_str())))
+    }
+
+    /// The first series is what the others are compared with.
+    fn look(series: usize) -> Look {
+        Look { width: if series == 0 { 4 } else { 2 }, ..Look::of(series) }
     }
 }
 
@@ -180,9 +185,7 @@ struct Look {
 impl Look {
     fn of(series: usize) -> Self {
         let color = COLORS[series % COLORS.len()];
-        // The first series is what the others are compared with.
-        let width = if series == 0 { 4 } else { 2 };
-        Self { color, shape: series % SHAPES, dashed: series >= COLORS.len(), width }
+        Self { color, shape: series % SHAPES, dashed: series >= COLORS.len(), width: 2 }
     }
 }
 

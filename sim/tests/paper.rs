@@ -90,6 +90,7 @@ fn the_page_shows_the_numbers_of_the_files() {
         "fairness_by_dnn",
         "fairness",
         "iterations_ratio",
+        "sensitivity",
     ];
     for name in names {
         let exact = csv(&read(&folder, &format!("{name}.csv")));
@@ -111,9 +112,12 @@ fn the_figures_come_from_the_runs() {
     let runs = csv(&read(&folder, "runs.csv"));
     let column = |name: &str| runs[0].iter().position(|column| column == name).expect(name);
     let [algorithm, time] = [column("algorithm"), column("mean_inference_time_s")];
+    let [slots, eps, seed] = [column("slots_of_share"), column("eps_nats"), column("seed")];
     let of = |name: &str| {
-        let runs = runs[1..].iter().filter(|run| run[algorithm] == name);
-        let cases = runs.map(|run| (run[..6].to_vec(), run[time].parse::<f64>().expect("seconds")));
+        let usual = |run: &&Vec<String>| run[slots] == "2" && run[eps] == "0.05";
+        let runs = runs[1..].iter().filter(|run| run[algorithm] == name).filter(usual);
+        let cases =
+            runs.map(|run| (run[..=seed].to_vec(), run[time].parse::<f64>().expect("seconds")));
         cases.collect::<Vec<_>>()
     };
     // With one seed, a scenario's figure is that of its run.
@@ -142,7 +146,7 @@ fn the_same_seeds_give_the_same_files() {
     let names: Vec<String> = entries
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
         .collect();
-    assert_eq!(names.len(), 14, "{names:?}");
+    assert_eq!(names.len(), 15, "{names:?}");
     for name in names {
         assert_eq!(read(&folders[0], &name), read(&folders[1], &name), "{name}");
     }
@@ -184,7 +188,9 @@ fn check_refused(arguments: &[&str], complaint: &str) {
 
 #[test]
 fn flags_that_make_no_sense_are_refused_with_a_reason() {
-    let file = folder("file");
+    let refused = folder("refused");
+    fs::create_dir_all(&refused).expect("made");
+    let file = refused.join("file");
     fs::write(&file, "not a folder").expect("written");
     let under = file.join("report");
     let (file, under) = (file.to_str().expect("UTF-8"), under.to_str().expect("UTF-8"));

@@ -31,7 +31,7 @@ struct Xu2023 {
     /// The folder to write to; made if it is not there. Files of an earlier report are replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many seeds of each scenario to run [default: 10, with --quick 2]
+    /// How many seeds of each scenario to run [default: 20, with --quick 2]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Only small scenarios: seconds instead of minutes, and figures that say little
@@ -76,7 +76,7 @@ impl Xu2023 {
     }
 
     fn setup(&self) -> Setup {
-        let (scale, seeds) = if self.quick { (Scale::Quick, 2) } else { (Scale::Full, 10) };
+        let (scale, seeds) = if self.quick { (Scale::Quick, 2) } else { (Scale::Full, 20) };
         Setup::new(self.seeds.unwrap_or(seeds), scale)
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use starling_protocol::{
+    Nats,
     cost::{self, Provider},
     market::Terms,
     model::{OP_CLASSES, PieceProfile, Speed},
@@ -66,6 +67,11 @@ pub struct Scenario {
     pub pieces: usize,
     /// `M`.
     pub providers: usize,
+    /// How many even shares of the pieces each provider has slots for; usually
+    /// [`SLOTS_OF_SHARE`].
+    pub slots_of_share: usize,
+    /// The auction's eps, and the gap per piece at which the dual methods stop; usually [`EPS`].
+    pub eps: Nats,
 }
 
 /// One seed of a scenario.
@@ -155,16 +161,45 @@ impl Demand {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { demand, layout, fleet, pieces, providers } = self;
+        let Self { demand, layout, fleet, pieces, providers, slots_of_share, eps } = self;
         let (demand, layout, fleet) = (demand.name(), layout.name(), fleet.name());
-        write!(f, "{demand}, {layout}, {fleet}, N={pieces}, M={providers}")
+        write!(
+            f,
+            "{demand}, {layout}, {fleet}, N={pieces}, M={providers}, \
+             {slots_of_share} shares of slots, eps {eps}"
+        )
     }
 }
 
 impl Scenario {
+    /// A scenario with the usual slots and eps.
+    #[must_use]
+    pub fn new(
+        demand: Demand,
+        layout: Layout,
+        fleet: Fleet,
+        (pieces, providers): (usize, usize),
+    ) -> Self {
+        let (slots_of_share, eps) = (SLOTS_OF_SHARE, EPS);
+        Self { demand, layout, fleet, pieces, providers, slots_of_share, eps }
+    }
+
+    /// Whether it has the usual slots and eps.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        (self.slots_of_share, self.eps) == (SLOTS_OF_SHARE, EPS)
+    }
+
+    /// The auction's rules.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { eps: self.eps, ..Terms::default() }
+    }
+
     /// Draws one seed.
     #[must_use]
-    pub fn draw(&self, seed: u64, terms: Terms, cuts: &Cuts) -> Case {
+    pub fn draw(&self, seed: u64, cuts: &Cuts) -> Case {
+        let terms = self.terms();
         let mut rng = generator(seed, Purpose::Workload);
         let places = self.layout.draw(&mut rng, self.providers);
         let machines: Vec<(Speed, u64)> =
@@ -188,11 +223,11 @@ impl Scenario {
         case
     }
 
-    /// `Q_j`: twice an even share, the same at every provider.
+    /// `Q_j`, the same at every provider.
     #[must_use]
     pub fn slots(&self) -> u16 {
         let share = self.pieces.div_ceil(self.providers);
-        u16::try_from(share * SLOTS_OF_SHARE).unwrap_or(u16::MAX)
+        u16::try_from(share * self.slots_of_share).unwrap_or(u16::MAX)
     }
 }
 
@@ -202,8 +237,7 @@ impl Case {
         let rates: Vec<_> = rates.collect();
         let best = rates.iter().flatten().max().copied();
         // Nodes take what is much slower than the best for infeasible, and so must an optimum.
-        let near =
-            |rate: &starling_protocol::Nats| best.is_some_and(|best| best - *rate <= terms.spread);
+        let near = |rate: &Nats| best.is_some_and(|best| best - *rate <= terms.spread);
         let rates: Vec<_> = rates.into_iter().map(|rate| rate.filter(near)).collect();
         let seconds = rates.iter().zip(providers).map(|(rate, provider)| match rate {
             Some(_) => cost::seconds(piece, provider),
@@ -254,8 +288,10 @@ pub const PIECES_EACH: usize = 4;
 pub const CLUSTER: usize = 5;
 /// How far from its cluster's centre a provider is, along each axis: the next room.
 pub const CLUSTER_DEVIATION_M: f64 = 5.0;
-/// How many even shares of the pieces a provider has slots for.
+/// The usual [`Scenario::slots_of_share`].
 pub const SLOTS_OF_SHARE: usize = 2;
+/// The usual [`Scenario::eps`]: that of the protocol.
+pub const EPS: Nats = Nats(50_000_000);
 /// 100 Mbit/s, about what a link of half the square's side carries.
 pub const CUT_BANDWIDTH: f64 = 12.5e6;
 
@@ -264,11 +300,11 @@ mod tests {
     use super::*;
 
     fn scenario(layout: Layout, fleet: Fleet) -> Scenario {
-        Scenario { demand: Demand::Mixed, layout, fleet, pieces: 40, providers: 10 }
+        Scenario::new(Demand::Mixed, layout, fleet, (40, 10))
     }
 
     fn draw(scenario: &Scenario, seed: u64) -> Case {
-        scenario.draw(seed, Terms::default(), &Cuts::new())
+        scenario.draw(seed, &Cuts::new())
     }
 
     #[test]
@@ -279,6 +315,13 @@ mod tests {
             assert_eq!(case.instance.capacity, [8; 10]);
             assert!(starling_protocol::testing::optimum(&case.instance).is_some());
         }
+    }
+
+    #[test]
+    fn the_usual_eps_is_the_protocols() {
+        let scenario = scenario(Layout::Uniform, Fleet::Spread);
+        assert_eq!(scenario.terms(), Terms::default());
+        assert!(scenario.is_usual() && !Scenario { slots_of_share: 1, ..scenario }.is_usual());
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Results;
+use super::{
+    Results,
+    sensitivity::{self, Sensitivity},
+};
 use crate::{
     baseline::Algorithm,
     paper::{
@@ -81,10 +84,14 @@ pub enum Unit {
 pub struct Claims {
     /// (a), for all algorithms but the auction.
     pub speed: Vec<Speed>,
+    /// The auction's own mean inference time in seconds, for each demand and layout.
+    pub seconds: BTreeMap<(Demand, Layout), f64>,
     /// (b), for all algorithms.
     pub fairness: Vec<Fairness>,
     /// (c), for all algorithms that iterate, and the units in which they count something.
     pub iterations: Vec<Iterations>,
+    /// How far it depends on what we chose.
+    pub sensitivity: Vec<Sensitivity>,
 }
 
 impl Unit {
@@ -101,6 +108,16 @@ impl Unit {
             Self::Messages => "messages",
             Self::Rounds => "rounds",
             Self::Transmissions => "messages and adverts",
+        }
+    }
+
+    /// In one word.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Examined => "pairs",
+            Self::Transmissions => "transmissions",
+            Self::Bids | Self::Messages | Self::Rounds => self.name(),
         }
     }
 
@@ -126,14 +143,16 @@ impl Claims {
     /// Sums up what came out.
     #[must_use]
     pub fn of(results: &Results) -> Self {
-        let runs = Grouped::of(results);
+        let runs = Grouped::of(results, Scenario::is_usual);
         let others = || Algorithm::ALL.into_iter().filter(|other| *other != Algorithm::Auction);
         let counts = Unit::ALL.into_iter().flat_map(|unit| Algorithm::ALL.map(|each| (unit, each)));
         let counts = counts.filter(|(_, each)| is_iterative(*each));
         Self {
             speed: others().filter_map(|algorithm| runs.speed(algorithm)).collect(),
+            seconds: runs.seconds(),
             fairness: Algorithm::ALL.into_iter().filter_map(|each| runs.fairness(each)).collect(),
             iterations: counts.filter_map(|(unit, each)| runs.iterations(each, unit)).collect(),
+            sensitivity: sensitivity::of(results),
         }
     }
 }
@@ -173,15 +192,15 @@ pub fn names(algorithms: impl Iterator<Item = Algorithm>) -> String {
 }
 
 /// The runs by algorithm, and the auction's on the same case.
-struct Grouped<'a> {
-    runs: BTreeMap<Algorithm, Vec<&'a Run>>,
+pub(super) struct Grouped<'a> {
+    pub(super) runs: BTreeMap<Algorithm, Vec<&'a Run>>,
     auction: BTreeMap<(Scenario, u64), &'a Run>,
 }
 
 impl<'a> Grouped<'a> {
-    fn of(results: &'a Results) -> Self {
+    pub(super) fn of(results: &'a Results, kind: impl Fn(&Scenario) -> bool) -> Self {
         let mut grouped = Self { runs: BTreeMap::new(), auction: BTreeMap::new() };
-        for run in &results.runs {
+        for run in results.runs.iter().filter(|run| kind(&run.scenario)) {
             grouped.runs.entry(run.algorithm).or_default().push(run);
             if run.algorithm == Algorithm::Auction {
                 grouped.auction.insert((run.scenario, run.seed), run);
@@ -194,10 +213,19 @@ impl<'a> Grouped<'a> {
         self.auction.get(&(run.scenario, run.seed)).copied()
     }
 
+    pub(super) fn time_ratio(&self, run: &Run) -> Option<f64> {
+        Some(run.quality?.mean_time / self.auction(run)?.quality?.mean_time)
+    }
+
+    pub(super) fn count_ratio(&self, run: &Run, unit: Unit) -> Option<f64> {
+        let auction = unit.of_auction(&self.auction(run)?.effort);
+        let own = unit.of(&run.effort)?;
+        (auction > 0).then(|| own as f64 / auction as f64)
+    }
+
     fn speed(&self, algorithm: Algorithm) -> Option<Speed> {
         let runs = self.runs.get(&algorithm)?;
-        let ratio =
-            |run: &Run| Some(run.quality?.mean_time / self.auction(run)?.quality?.mean_time);
+        let ratio = |run: &Run| self.time_ratio(run);
         let gaps = runs.iter().filter_map(|run| Some(run.quality?.gap_per_piece));
         Some(Speed {
             algorithm,
@@ -206,6 +234,11 @@ impl<'a> Grouped<'a> {
             gap_max: gaps.fold(f64::NEG_INFINITY, f64::max),
             incomplete: runs.iter().filter(|run| run.quality.is_none()).count(),
         })
+    }
+
+    fn seconds(&self) -> BTreeMap<(Demand, Layout), f64> {
+        let runs: Vec<&Run> = self.auction.values().copied().collect();
+        medians(&runs, place, |run| Some(run.quality?.mean_time))
     }
 
     fn fairness(&self, algorithm: Algorithm) -> Option<Fairness> {
@@ -242,10 +275,7 @@ impl<'a> Grouped<'a> {
         let runs: Vec<&Run> = self.runs.get(&algorithm)?.iter().filter(counted).copied().collect();
         let pieces = |run: &Run| run.scenario.pieces;
         let count = |run: &Run| Some(unit.of(&run.effort)? as f64);
-        let ratio = |run: &Run| {
-            let auction = unit.of_auction(&self.auction(run)?.effort);
-            (auction > 0).then(|| Some(count(run)? / auction as f64))?
-        };
+        let ratio = |run: &Run| self.count_ratio(run, unit);
         let iterations = Iterations {
             algorithm,
             unit,
@@ -305,7 +335,7 @@ mod tests {
         let (layout, fleet) = (Layout::Uniform, Fleet::Spread);
         let jain = Jain { pieces: 0.9, busy: 0.8, time: mean_time / 10.0 };
         Run {
-            scenario: Scenario { demand, layout, fleet, pieces: 20, providers: 4 },
+            scenario: Scenario::new(demand, layout, fleet, (20, 4)),
             seed,
             algorithm,
             effort: Effort {
@@ -342,6 +372,8 @@ mod tests {
         assert_eq!(speed.ratio, Spread { low: 1.25, middle: 2.125, high: 3.0 });
         assert_eq!(speed.by_place[&(Demand::Mixed, Layout::Uniform)], 1.25);
         assert_eq!((speed.gap_max, speed.incomplete), (0.08, 0));
+        let seconds: Vec<f64> = claims.seconds.into_values().collect();
+        assert_eq!(seconds, [1.5, 4.0]);
     }
 
     #[test]

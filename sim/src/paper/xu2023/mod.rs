@@ -9,17 +9,20 @@
 //! |---|---|
 //! | [`claims`] | what comes out, claim by claim |
 //! | [`verdicts`] | which claim holds, against whom, in which unit |
+//! | [`sensitivity`] | how far it depends on what we chose |
 //! | [`tables`], [`plots`] | the same as tables and pictures |
 //! | [`report`] | and as files |
 
 pub mod claims;
 pub mod plots;
 pub mod report;
+pub mod sensitivity;
 pub mod tables;
 pub mod verdicts;
 
 use std::ops::ControlFlow;
 
+use starling_protocol::{Nats, testing::Instance};
 use thiserror::Error;
 
 use super::{
@@ -28,7 +31,7 @@ use super::{
     scenario::{Cuts, Demand, Fleet, Layout, Scenario},
 };
 use crate::{
-    baseline::{Algorithm, Settings, SolveError},
+    baseline::{self, Algorithm, Settings, SolveError},
     runner,
 };
 
@@ -89,28 +92,27 @@ impl Setup {
         Self { seeds, scale, settings }
     }
 
-    /// Its scenarios: all combinations at few pieces, and mixed demand at ever more.
+    /// Its scenarios: all combinations at few pieces, mixed demand at ever more, and one size with
+    /// other slots and eps.
     #[must_use]
     pub fn scenarios(&self) -> Vec<Scenario> {
         let (small, large) = match self.scale {
             Scale::Full => (&SIZES[..4], &SIZES[4..]),
             Scale::Quick => (&SIZES[..2], &SIZES[..0]),
         };
-        let demands = Dnn::ALL.map(Demand::All).into_iter().chain([Demand::Mixed]);
+        let demands = || Dnn::ALL.map(Demand::All).into_iter().chain([Demand::Mixed]);
         let mut scenarios = Vec::new();
-        for demand in demands {
-            for (layout, fleet) in places() {
-                let sized = |(pieces, providers): &(usize, usize)| Scenario {
-                    demand,
-                    layout,
-                    fleet,
-                    pieces: *pieces,
-                    providers: *providers,
-                };
-                scenarios.extend(small.iter().map(sized));
-                if claims::is_for_iterations(demand, fleet) {
-                    scenarios.extend(large.iter().map(sized));
-                }
+        for (demand, (layout, fleet)) in
+            demands().flat_map(|demand| places().map(move |at| (demand, at)))
+        {
+            let sized = |size: &(usize, usize)| Scenario::new(demand, layout, fleet, *size);
+            scenarios.extend(small.iter().map(sized));
+            if claims::is_for_iterations(demand, fleet) {
+                scenarios.extend(large.iter().map(sized));
+                let usual = sized(small.last().expect("there are several"));
+                scenarios.extend(EPS_VARIED.map(|eps| Scenario { eps, ..usual }));
+                let slots = SLOTS_VARIED.map(|slots| Scenario { slots_of_share: slots, ..usual });
+                scenarios.extend(slots);
             }
         }
         scenarios
@@ -142,9 +144,10 @@ impl Setup {
 /// If a case fails.
 pub fn run(setup: &Setup, mut progress: impl FnMut()) -> Result<Results, Failure> {
     let (jobs, cuts) = (setup.jobs(), Cuts::new());
+    let algorithms = runnable(&setup.settings);
     let work = |job: u64| {
         let (scenario, seed) = jobs[usize::try_from(job).expect("the number of a job")];
-        measure::measure(&scenario, seed, &Algorithm::ALL, &setup.settings, &cuts)
+        measure::measure(&scenario, seed, &algorithms, &setup.settings, &cuts)
     };
     let mut outcome = Ok(Vec::new());
     runner::over_seeds(0..jobs.len() as u64, work, |job, result| {
@@ -169,6 +172,13 @@ pub fn run(setup: &Setup, mut progress: impl FnMut()) -> Result<Results, Failure
     Ok(Results { setup: *setup, runs })
 }
 
+/// The algorithms that this build can run: those that can solve the smallest instance.
+fn runnable(settings: &Settings) -> Vec<Algorithm> {
+    let smallest = Instance { log_rates: vec![vec![Some(Nats::ZERO)]], capacity: vec![1] };
+    let runs = |algorithm: &Algorithm| baseline::solve(*algorithm, &smallest, settings).is_ok();
+    Algorithm::ALL.into_iter().filter(runs).collect()
+}
+
 fn places() -> impl Iterator<Item = (Layout, Fleet)> {
     Layout::ALL.into_iter().flat_map(|layout| Fleet::ALL.map(|fleet| (layout, fleet)))
 }
@@ -176,6 +186,10 @@ fn places() -> impl Iterator<Item = (Layout, Fleet)> {
 /// `N` and `M`.
 pub const SIZES: [(usize, usize); 7] =
     [(20, 4), (40, 5), (80, 8), (160, 10), (320, 20), (640, 50), (1000, 100)];
+/// What eps might be as well.
+pub const EPS_VARIED: [Nats; 3] = [Nats(10_000_000), Nats(200_000_000), Nats(500_000_000)];
+/// What the slots might be as well: room for an even share and no more, and room for anything.
+pub const SLOTS_VARIED: [usize; 2] = [1, 4];
 /// From so many pieces on, a scenario is large.
 pub const LARGE: usize = 320;
 /// What each requester's forecast has not heard of.
@@ -203,6 +217,6 @@ mod tests {
     fn quick_is_small() {
         let setup = Setup::new(2, Scale::Quick);
         assert!(setup.scenarios().iter().all(|scenario| scenario.pieces <= 40));
-        assert!(setup.cases() < 100);
+        assert!(setup.cases() < 150);
     }
 }

@@ -5,15 +5,15 @@ use std::{fs, io, path::Path};
 use super::{
     LARGE, Results, Scale,
     claims::{self, Claims, Unit, names},
-    plots,
+    plots, sensitivity,
     tables::Tables,
 };
 use crate::{
     baseline::Algorithm,
     paper::{
-        measure::Share,
+        measure::{Run, Share},
         radio,
-        scenario::{CLUSTER, CLUSTER_DEVIATION_M, PIECES_EACH, SLOTS_OF_SHARE},
+        scenario::{CLUSTER, CLUSTER_DEVIATION_M, EPS, PIECES_EACH, SLOTS_OF_SHARE},
         table::{Cell, Table},
     },
     plot::PlotError,
@@ -52,10 +52,11 @@ fn markdown(results: &Results, claims: &Claims, tables: &Tables) -> String {
     [
         introduction(results),
         tables.headline.markdown(),
-        about_speed(results, claims, tables),
+        about_speed(claims, tables),
         about_fairness(claims, tables),
         about_iterations(results, tables),
-        model(results),
+        about_sensitivity(claims, tables),
+        model(),
         again(results),
     ]
     .join("\n")
@@ -84,8 +85,8 @@ medians over the seeds of a scenario, then over scenarios.
     )
 }
 
-fn about_speed(results: &Results, claims: &Claims, tables: &Tables) -> String {
-    let eps = results.setup.settings.terms.eps.to_f64();
+fn about_speed(claims: &Claims, tables: &Tables) -> String {
+    let eps = EPS.to_f64();
     let rivals = claims.speed.iter().filter(|speed| claims::is_rival(speed.algorithm));
     let optimal = rivals.filter(|speed| speed.incomplete == 0 && speed.gap_max <= eps);
     let optimal = match names(optimal.map(|speed| speed.algorithm)) {
@@ -106,7 +107,8 @@ a place, and has no inference time.
 {}
 ![Inference time](inference_time.svg)
 
-By DNN and layout (medians over fleets, sizes and seeds):
+The auction's mean in seconds, and the others over it, by DNN and layout (medians over fleets, sizes
+and seeds):
 
 {}",
         tables.speed.markdown(),
@@ -156,6 +158,13 @@ fn about_iterations(results: &Results, tables: &Tables) -> String {
     let settings = &results.setup.settings;
     let pictures: Vec<String> =
         PLOTTED.iter().map(|(unit, name)| format!("![{}]({name})", unit.name())).collect();
+    let is_forecast = |run: &Run| run.algorithm == Algorithm::Forecast;
+    let forecast = if results.runs.iter().any(is_forecast) {
+        let missing = settings.missing * 100.0;
+        format!("- forecast is our own, with {missing:.0} % of the adverts missing.\n")
+    } else {
+        String::new()
+    };
     let is_auction = |row: &&Vec<Cell>| row[1] == Cell::text(Algorithm::Auction.name());
     let counts = &tables.counts;
     let own =
@@ -175,8 +184,7 @@ round-robin and greedy only go through the pieces once, and are left out. Know b
 - The dual methods end when somebody has added up that the gap is at most N eps. dual-tuned counts
   only the best of its steps, which is known afterwards.
 - best-response and self-selection end where nobody gains alone, and guarantee no gap.
-- forecast is our own, with {missing:.0} % of the adverts missing.
-
+{forecast}
 What the auction takes:
 
 {own}
@@ -186,15 +194,30 @@ What the others take, over that:
 {pictures}
 ",
         rounds_max = settings.rounds_max,
-        missing = settings.missing * 100.0,
         own = own.markdown(),
         ratios = tables.ratios.markdown(),
         pictures = pictures.join("\n"),
     )
 }
 
-fn model(results: &Results) -> String {
-    let eps = results.setup.settings.terms.eps.to_f64();
+fn about_sensitivity(claims: &Claims, tables: &Tables) -> String {
+    let changes = sensitivity::changes(&claims.sensitivity);
+    let changes: String = changes.iter().map(|change| format!("- {change}\n")).collect();
+    format!(
+        "## How far it depends on what we chose
+
+The paper's eps and quotas are unknown, and both matter: a larger eps ends an auction sooner and
+further from the optimum (the dual methods stop at a gap of N eps, too), and the slots are what
+greedy fills, and limit DINA's quotas. One size, mixed DNNs on the fleet `spread`; medians over
+layouts and seeds.
+
+{}
+{changes}",
+        tables.sensitivity.markdown(),
+    )
+}
+
+fn model() -> String {
     let sizes = super::SIZES.map(|(pieces, providers)| format!("{pieces}/{providers}")).join(", ");
     format!(
         "## Our model
@@ -202,7 +225,7 @@ fn model(results: &Results) -> String {
 | what | is |
 |---|---|
 | piece | each requester has one DNN in {PIECES_EACH} pieces of equal time, cut by the protocol's partitioner for equal machines |
-| time | `T_ij = D_in/R_ij + C/F_j + D_out/R_ij`, and `n_j T_ij` with `n_j` pieces on the provider |
+| time | `T_ij = D_in/R_ij + C/F_j + D_out/R_ij` with the link between the requester and the provider, and `n_j T_ij` with `n_j` pieces on the provider |
 | DNNs | AlexNet, MobileNetV2, NiN, ResNet-34, VGG-16 at 224 x 224 (`sim/data`); `mixed`: each requester draws one |
 | place | a square of {side} m; requesters anywhere; providers anywhere (`uniform`), or in clusters of {CLUSTER} that deviate by {CLUSTER_DEVIATION_M} m (`clustered`) |
 | link | `B log2(1 + SNR)`, B = {bandwidth} MHz, at most {bits} bit/symbol; {power} dBm sent, {noise} dBm noise, {loss} dB lost at 1 m and by the power {exponent} of the distance, shadowing of {shadow} dB; no interference |
@@ -211,6 +234,7 @@ fn model(results: &Results) -> String {
 | N/M | {sizes}; the last three with mixed DNNs on `spread` only |
 | eps | {eps} nats |
 ",
+        eps = EPS.to_f64(),
         side = radio::SIDE_M,
         bandwidth = radio::BANDWIDTH_HZ / 1e6,
         bits = radio::BITS_PER_SYMBOL_MAX,

@@ -3,13 +3,14 @@
 use super::{
     Results,
     claims::{Claims, PAPER_SPEED, Speed},
+    sensitivity::Sensitivity,
     verdicts,
 };
 use crate::{
     baseline::Algorithm,
     paper::{
         measure::{Ending, Share},
-        scenario::{Demand, Layout},
+        scenario::EPS,
         table::{Cell, Table},
     },
 };
@@ -31,6 +32,8 @@ pub struct Tables {
     pub ratios: Table,
     /// (c): the counts themselves.
     pub counts: Table,
+    /// How far it depends on what we chose.
+    pub sensitivity: Table,
     /// Every run.
     pub runs: Table,
 }
@@ -41,24 +44,26 @@ impl Tables {
     pub fn of(results: &Results, claims: &Claims) -> Self {
         Self {
             headline: verdicts::table(claims),
-            speed: speed_table(claims, results),
+            speed: speed_table(claims),
             places: places_table(claims),
             fairness: fairness_table(claims),
             demands: demands_table(claims),
             ratios: ratios_table(claims),
             counts: counts_table(claims),
+            sensitivity: sensitivity_table(claims),
             runs: runs_table(results),
         }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Table> {
-        let Self { headline, speed, places, fairness, demands, ratios, counts, runs } = self;
-        [headline, speed, places, fairness, demands, ratios, counts, runs].into_iter()
+        let Self { headline, speed, places, fairness, demands, ratios, counts, sensitivity, runs } =
+            self;
+        [headline, speed, places, fairness, demands, ratios, counts, sensitivity, runs].into_iter()
     }
 }
 
-fn speed_table(claims: &Claims, results: &Results) -> Table {
+fn speed_table(claims: &Claims) -> Table {
     let columns = [
         "algorithm",
         "least ratio",
@@ -69,7 +74,7 @@ fn speed_table(claims: &Claims, results: &Results) -> Table {
         "reading",
     ];
     let mut table = Table::new("inference_time", &columns);
-    let eps = results.setup.settings.terms.eps.to_f64();
+    let eps = EPS.to_f64();
     table.rows = claims
         .speed
         .iter()
@@ -102,17 +107,13 @@ fn reading(speed: &Speed, eps: f64) -> &'static str {
 }
 
 fn places_table(claims: &Claims) -> Table {
-    let mut columns = vec!["DNN".to_owned(), "layout".to_owned()];
+    let mut columns = ["DNN", "layout", "auction (s)"].map(str::to_owned).to_vec();
     columns.extend(claims.speed.iter().map(|speed| speed.algorithm.name().to_owned()));
     let mut table = Table { name: "inference_time_by_dnn", columns, rows: Vec::new() };
-    let places: Vec<(Demand, Layout)> = claims
-        .speed
-        .first()
-        .map(|speed| speed.by_place.keys().copied().collect())
-        .unwrap_or_default();
-    for place in places {
+    for (place, seconds) in &claims.seconds {
         let mut row = vec![Cell::text(place.0.name()), Cell::text(place.1.name())];
-        let ratios = claims.speed.iter().map(|speed| speed.by_place.get(&place).copied());
+        row.push(Cell::Number(*seconds, 2));
+        let ratios = claims.speed.iter().map(|speed| speed.by_place.get(place).copied());
         row.extend(ratios.map(|ratio| Cell::number(ratio, 2)));
         table.rows.push(row);
     }
@@ -183,6 +184,27 @@ fn counts_table(claims: &Claims) -> Table {
     table
 }
 
+fn sensitivity_table(claims: &Claims) -> Table {
+    let mut columns: Vec<String> =
+        ["slots (even shares)", "eps (nats)"].map(str::to_owned).to_vec();
+    let auction = ["auction: rounds", "auction: bids", "auction: gap (nats/piece)"];
+    columns.extend(auction.map(str::to_owned));
+    columns.extend(Sensitivity::TIMES.map(|each| format!("{}: time ratio", each.name())));
+    let counts = Sensitivity::COUNTS;
+    columns.extend(counts.map(|(each, unit)| format!("{}: {} ratio", each.name(), unit.short())));
+    let mut table = Table { name: "sensitivity", columns, rows: Vec::new() };
+    for row in &claims.sensitivity {
+        let shares = Cell::Count(row.slots_of_share as u64);
+        let mut cells = vec![shares, Cell::Number(row.eps.to_f64(), 2)];
+        cells.extend([row.rounds, row.bids].map(|count| Cell::Number(count, 0)));
+        cells.push(Cell::Number(row.gap_per_piece, 4));
+        let ratios = row.times.iter().chain(&row.counts);
+        cells.extend(ratios.map(|ratio| Cell::number(*ratio, 2)));
+        table.rows.push(cells);
+    }
+    table
+}
+
 fn runs_table(results: &Results) -> Table {
     let columns = [
         "demand",
@@ -190,6 +212,8 @@ fn runs_table(results: &Results) -> Table {
         "fleet",
         "pieces",
         "providers",
+        "slots_of_share",
+        "eps_nats",
         "seed",
         "algorithm",
         "mean_inference_time_s",
@@ -209,8 +233,9 @@ fn runs_table(results: &Results) -> Table {
         let (scenario, effort, quality) = (&run.scenario, &run.effort, run.quality);
         let names = [scenario.demand.name(), scenario.layout.name(), scenario.fleet.name()];
         let mut cells: Vec<Cell> = names.into_iter().map(Cell::text).collect();
-        cells
-            .extend([scenario.pieces as u64, scenario.providers as u64, run.seed].map(Cell::Count));
+        let sizes = [scenario.pieces, scenario.providers, scenario.slots_of_share];
+        cells.extend(sizes.map(|size| Cell::Count(size as u64)));
+        cells.extend([Cell::Number(scenario.eps.to_f64(), 2), Cell::Count(run.seed)]);
         cells.push(Cell::text(run.algorithm.name()));
         let figures = quality
             .map(|q| [q.mean_time, q.gap_per_piece, q.jain.pieces, q.jain.busy, q.jain.time]);

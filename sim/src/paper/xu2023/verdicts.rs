@@ -133,7 +133,13 @@ mod tests {
     }
 
     fn claims() -> Claims {
-        Claims { speed: Vec::new(), fairness: Vec::new(), iterations: Vec::new() }
+        Claims {
+            speed: Vec::new(),
+            seconds: BTreeMap::new(),
+            fairness: Vec::new(),
+            iterations: Vec::new(),
+            sensitivity: Vec::new(),
+        }
     }
 
     #[test]
