@@ -9,7 +9,7 @@ use starling_protocol::{
     market::Terms,
     model::Speed,
     testing::{self, Instance, Mischief},
-    wire::{self, Advert, Ask, Message, NodeAdvert},
+    wire::{self, Advert, Ask, Claim, Message, NodeAdvert},
 };
 use starling_sim::workload::{Size, Workload};
 
@@ -71,6 +71,8 @@ fn bid() -> Message {
         attempt: 30,
         level: Nats::from_f64(3.21),
         weight_bytes: 4_000_000,
+        keeps: None,
+        claim: Claim::Any,
     }
 }
 
@@ -88,8 +90,11 @@ fn advert() -> Advert {
         bandwidth: 12_500_000,
         memory_free: 1 << 30,
         slots: 8,
-        holders: 3,
-        ask: Ask { version: 1_700_000_000_000_042, level: Some(Nats::from_f64(2.249)) },
+        ask: Ask {
+            version: 1_700_000_000_000_042,
+            level: Some(Nats::from_f64(2.249)),
+            holders: 3,
+        },
         models: vec![starling_protocol::ModelId([7; 32]); 2],
         addresses: vec![vec![4; 24]; 3],
     })

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limits_is_not_sent() {
-        let leases = vec![Lease { index: 0, attempt: 0 }; 65];
+        let leases = vec![Lease { index: 0, attempt: 0 }; 129];
         let message = Message::Release { session: 1, leases };
         let mut bytes = Vec::new();
         assert!(block_on(MarketCodec.write_request(&protocol(), &mut bytes, message)).is_err());

@@ -13,15 +13,19 @@ pub struct MigrationCost {
     pub bytes_per_second: u64,
     /// A piece is taken to stay this long where it goes.
     pub horizon: Duration,
+    /// What a piece must gain on top before it moves of its own accord: speeds are measured, and
+    /// tremble.
+    pub hysteresis: Nats,
 }
 
 impl Default for MigrationCost {
-    /// 0.2 s, links of 100 Mbit/s, one minute.
+    /// 0.2 s, links of 100 Mbit/s, one minute, 10 %.
     fn default() -> Self {
         Self {
             base: Duration::from_millis(200),
             bytes_per_second: 12_500_000,
             horizon: Duration::from_secs(60),
+            hysteresis: Nats::from_f64(0.095),
         }
     }
 }
