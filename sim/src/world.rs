@@ -2,7 +2,7 @@
 //!
 //! Events are ordered by (time, insertion number), so ties are first come, first served. Every
 //! message goes through the wire's codec, and what a node hears is what the bytes decode to.
-//! Each node reads the time off a [`Clock`](crate::clock::Clock) of its own.
+//! Each node reads the time off a [`Clock`] of its own.
 //!
 //! Adverts spread over a [mesh](crate::gossip), inferences run through the pieces that providers
 //! have loaded ([`inference`](crate::inference)), and what may go wrong on purpose is in
