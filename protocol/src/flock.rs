@@ -120,7 +120,7 @@ impl Flock {
         }
         let expires = now + self.ttl(advert.ttl_ms);
         let ask = match self.nodes.get(&from) {
-            Some(old) if old.advert.ask.version > advert.ask.version => old.advert.ask,
+            Some(old) if !is_news(&advert.ask, &old.advert.ask) => old.advert.ask,
             _ => advert.ask,
         };
         self.nodes.insert(from, Known { advert: NodeAdvert { ask, ..advert }, expires });
@@ -133,7 +133,7 @@ impl Flock {
         let Some(known) = self.nodes.get_mut(&from) else {
             return Reception::Stale;
         };
-        if price.ask.version <= known.advert.ask.version {
+        if !is_news(&price.ask, &known.advert.ask) {
             return Reception::Stale;
         }
         known.advert.ask = price.ask;
@@ -174,7 +174,7 @@ impl Flock {
     /// Takes in a price that came with a market message.
     pub fn hear_ask(&mut self, from: NodeId, ask: Ask) {
         if let Some(known) = self.nodes.get_mut(&from)
-            && ask.version > known.advert.ask.version
+            && is_news(&ask, &known.advert.ask)
         {
             known.advert.ask = ask;
         }
@@ -247,6 +247,15 @@ impl Known {
     }
 }
 
+/// Versions rise. One that is lower by far is of another life, begun by a clock that went back:
+/// whoever ignored it would bid at the old price for ever.
+fn is_news(ask: &Ask, known: &Ask) -> bool {
+    ask.version > known.version || known.version - ask.version > VERSIONS_APART
+}
+
+/// No node's price changes so often while a message is on its way. A second of the clock by which
+/// versions begin.
+const VERSIONS_APART: u64 = 1_000_000;
 /// How late a session may be forgotten; nothing hangs on it.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -311,6 +320,19 @@ mod tests {
         flock.hear_node(NOW, node(1), advert(2, 6));
         flock.hear_ask(node(1), Ask { version: 6, level: Some(Nats(1)), holders: 0 });
         assert_eq!(flock.node(&node(1)).map(|known| known.advert.ask.version), Some(7));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_is_believed() {
+        let mut flock = Flock::default();
+        let version = 5_000_000;
+        flock.hear_node(NOW, node(1), advert(1, version));
+        let hear = |flock: &mut Flock, version| {
+            flock.hear_ask(node(1), Ask { version, level: None, holders: 0 });
+            flock.node(&node(1)).map(|known| known.advert.ask.version)
+        };
+        assert_eq!(hear(&mut flock, version - 1000), Some(version), "that is old");
+        assert_eq!(hear(&mut flock, 1000), Some(1000), "that is another life");
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub mod runner;
 pub mod scenario;
 pub mod shrink;
 pub mod solve;
+mod spread;
 pub mod stats;
 pub mod swarm;
 pub mod workload;

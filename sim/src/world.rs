@@ -2,7 +2,7 @@
 //!
 //! Events are ordered by (time, insertion number), so ties are first come, first served. Every
 //! message goes through the wire's codec, and what a node hears is what the bytes decode to.
-//! Each node reads the time off a [`Clock`](crate::clock::Clock) of its own.
+//! Each node reads the time off a [`Clock`] of its own.
 //!
 //! Adverts spread over a [mesh](crate::gossip), inferences run through the pieces that providers
 //! have loaded ([`inference`](crate::inference)), and what may go wrong on purpose is in
@@ -23,7 +23,7 @@ use starling_protocol::{
     node::{Command, Config, Input, Node, Output},
     plan::Plan,
     session::Planning,
-    wire::{self, Advert, FailureReason, Message},
+    wire::{self, FailureReason, Message},
 };
 use thiserror::Error;
 
@@ -89,17 +89,17 @@ pub struct World {
     steps: u64,
     pub(crate) peers: Vec<Peer>,
     // The places of those that live.
-    alive: Vec<usize>,
+    pub(crate) alive: Vec<usize>,
     places: BTreeMap<NodeId, usize>,
     // Whose adverts a node does not hear, though it passes them on.
-    hidden: BTreeSet<(usize, NodeId)>,
+    pub(crate) hidden: BTreeSet<(usize, NodeId)>,
     pub(crate) network: Network,
     pub(crate) gossip: Gossip,
     machines: ChaCha12Rng,
     pub(crate) ledger: Ledger,
     pub(crate) inference: Inference,
     journal: Journal,
-    trace: Trace,
+    pub(crate) trace: Trace,
 }
 
 /// A machine, and the process that runs on it.
@@ -392,57 +392,6 @@ impl World {
         self.feed(place, Input::Message { from, message });
     }
 
-    fn on_copy(&mut self, place: usize, number: u64, from: u32) {
-        if !self.gossip.receive(self.now, place, number) {
-            return;
-        }
-        self.pass_on(place, number, Some(from as usize));
-        let rumour = self.gossip.rumour(number).expect("it was received just now");
-        self.trace.advert(self.now, place, &rumour.from, &rumour.digest);
-        let from = rumour.from;
-        if self.hidden.contains(&(place, from)) {
-            return;
-        }
-        let advert = Advert::clone(&rumour.advert);
-        self.feed(place, Input::Advert { from, advert });
-    }
-
-    fn on_heartbeat(&mut self, place: usize) {
-        self.graft(place);
-        let (ids, others) = self.gossip.heartbeat(self.now, place, &self.alive);
-        for other in others {
-            self.tell(place, other, ids.len(), |from| Delivery::Tell { from, ids: ids.clone() });
-        }
-        let life = self.peers[place].life;
-        self.push(gossip::HEARTBEAT, place, Delivery::Heartbeat { life });
-    }
-
-    fn on_told(&mut self, place: usize, from: u32, ids: &[u64]) {
-        self.gossip.on_received(place, ids.len() * gossip::ID_BYTES);
-        let missing: Arc<[u64]> = self.gossip.missing(self.now, place, ids).into();
-        if !missing.is_empty() {
-            self.tell(place, from as usize, missing.len(), |from| Delivery::Ask {
-                from,
-                ids: missing.clone(),
-            });
-        }
-    }
-
-    fn on_asked(&mut self, place: usize, from: u32, ids: &[u64]) {
-        self.gossip.on_received(place, ids.len() * gossip::ID_BYTES);
-        self.ledger.see(Sighting::GossipRepaired);
-        for number in ids {
-            self.send_copy(place, from as usize, *number);
-        }
-    }
-
-    fn tell(&mut self, place: usize, to: usize, ids: usize, what: impl Fn(u32) -> Delivery) {
-        self.gossip.on_sent(place, ids * gossip::ID_BYTES);
-        for delay in self.network.transmit(place, to) {
-            self.push(delay, to, what(short(place)));
-        }
-    }
-
     pub(crate) fn feed(&mut self, place: usize, input: Input) {
         let peer = &mut self.peers[place];
         let Some(node) = peer.node.as_mut() else { return };
@@ -485,39 +434,6 @@ impl World {
         let sound = self.inference.on_order(place, order);
         let done = Input::Loaded { piece, epoch, result: sound.ok_or(FailureReason::BadSlice) };
         self.push_local(span, place, done);
-    }
-
-    fn publish(&mut self, place: usize, advert: &Advert) {
-        let bytes: Arc<[u8]> =
-            wire::encode(advert).expect("nodes publish what fits the wire").into();
-        self.ledger.on_advert(bytes.len());
-        let id = self.peers[place].id;
-        self.note(Detail::Messages, || format!("{id} publishes {advert:?}"));
-        let heard = wire::decode(&bytes).expect("what was encoded can be decoded");
-        let number = self.gossip.publish(self.now, place, id, heard, bytes);
-        self.pass_on(place, number, None);
-    }
-
-    fn pass_on(&mut self, place: usize, number: u64, except: Option<usize>) {
-        for other in self.gossip.targets(place, except) {
-            self.send_copy(place, other, number);
-        }
-    }
-
-    fn send_copy(&mut self, place: usize, to: usize, number: u64) {
-        let Some(rumour) = self.gossip.rumour(number) else { return };
-        let bytes = rumour.bytes.len();
-        if let Some(bit) = self.network.flipped_bit(bytes) {
-            // Its signature is wrong now, so it goes nowhere whatever it says; but reading it
-            // must do no harm.
-            drop(wire::decode::<Advert>(&flip(&rumour.bytes, bit)));
-            self.ledger.see(Sighting::CorruptAdvert);
-            return self.gossip.on_sent(place, bytes);
-        }
-        self.gossip.on_sent(place, bytes);
-        for delay in self.network.transmit(place, to) {
-            self.push(delay, to, Delivery::Copy { number, from: short(place) });
-        }
     }
 
     fn send(&mut self, place: usize, to: NodeId, message: &Message) {
@@ -583,17 +499,6 @@ impl World {
 
     pub(crate) fn count_the_living(&mut self) {
         self.alive = self.nodes().map(|(place, _)| place).collect();
-    }
-
-    fn graft(&mut self, place: usize) {
-        for other in self.gossip.graft(place, &self.alive) {
-            if self.network.is_cut(place, other) || self.network.is_cut(other, place) {
-                continue;
-            }
-            let delay = self.network.latency(place, other);
-            self.push_local(delay, place, Input::Joined(self.peers[other].id));
-            self.push_local(delay, other, Input::Joined(self.peers[place].id));
-        }
     }
 
     pub(crate) fn command(&mut self, place: usize, command: Command) {

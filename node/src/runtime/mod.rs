@@ -444,7 +444,11 @@ impl Runtime {
                 self.own.tell(session, SessionNews::ProviderLost(node));
             }
             Event::Moved { session, pieces } => {
-                tracing::info!(session, pieces, "pieces have moved to nodes that serve them better");
+                tracing::info!(
+                    session,
+                    pieces,
+                    "pieces have moved to nodes that serve them better"
+                );
             }
             Event::Refused { session, request } => self.own.on_refused(session, request),
             Event::Failed { session, error } => self.end_session(session, &error.to_string()),

@@ -6,7 +6,7 @@ use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
-        seat::{Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Won, silent},
+        seat::{Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Standing, Won, silent},
     },
     time::Timestamp,
     wire::{Ask, Lease, Message},
@@ -280,7 +280,7 @@ impl Bidder {
         }
         if seat.provider() == Some(from) {
             seat.state = SeatState::Held { provider: from, attempt, level: bid.level };
-            seat.aside = None;
+            (seat.aside, seat.standing) = (None, Standing::Sure);
             return Awarded::Place;
         }
         seat.aside = Some(Aside { bid, won: Won::Yes });
@@ -311,8 +311,8 @@ impl Bidder {
     pub fn on_lost(&mut self, from: NodeId, leases: &[Lease]) -> Vec<u16> {
         let mut lost = Vec::new();
         for lease in leases {
-            if self.is_lowering(from, lease) {
-                // Its new bid has overtaken this; the answer to that will tell.
+            if let Some(seat) = self.lowering(from, lease) {
+                seat.standing = Standing::Doubtful;
                 continue;
             }
             if self.drop_bid(from, lease.index, lease.attempt).is_some() {
@@ -382,6 +382,10 @@ impl Bidder {
             && bid.attempt == attempt
         {
             seat.aside = None;
+            if seat.standing == Standing::Doubtful {
+                // The place that it meant to keep was lost before.
+                seat.reopen();
+            }
             return Some(seat);
         }
         let (SeatState::Bidding(Offered { provider, attempt: current, .. })
@@ -396,13 +400,11 @@ impl Bidder {
         Some(seat)
     }
 
-    /// Whether the piece has bid again where it is, to keep its place at another level.
-    fn is_lowering(&self, from: NodeId, lease: &Lease) -> bool {
-        let seat = self.seats.get(usize::from(lease.index));
-        seat.is_some_and(|seat| {
-            seat.provider() == Some(from)
-                && seat.aside.is_some_and(|aside| aside.bid.provider == from)
-        })
+    /// The seat, if the piece has bid again where it is, to keep its place at another level.
+    fn lowering(&mut self, from: NodeId, lease: &Lease) -> Option<&mut Seat> {
+        let seat = self.seats.get_mut(usize::from(lease.index))?;
+        let here = seat.provider() == Some(from);
+        (here && seat.aside.is_some_and(|aside| aside.bid.provider == from)).then_some(seat)
     }
 
     fn asides(&self) -> impl Iterator<Item = (u16, &Aside)> {

@@ -77,6 +77,12 @@ pub(super) struct Aside {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Doubtful,
+    Sure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Won {
     NotYet,
     Yes,
@@ -94,6 +100,9 @@ pub(super) struct Seat {
     pub(super) bids: u32,
     pub(super) state: SeatState,
     pub(super) aside: Option<Aside>,
+    /// Whether its provider has said that it does not hold the place any more, while a bid to
+    /// keep that place at another level was under way: the answer to that bid will tell.
+    pub(super) standing: Standing,
     /// Moves of its own accord, and when the last was.
     moves: u32,
     moved: Timestamp,
@@ -114,6 +123,7 @@ impl Seat {
             bids: 0,
             state: SeatState::Open,
             aside: None,
+            standing: Standing::Sure,
             moves: 0,
             moved: Timestamp(0),
         }
@@ -134,6 +144,7 @@ impl Seat {
 
     /// It has lost its place: it goes to its second one, waits for that, or bids.
     pub(super) fn reopen(&mut self) {
+        self.standing = Standing::Sure;
         self.state = match self.aside.take() {
             Some(Aside { bid, won: Won::Yes }) => {
                 let Offered { provider, attempt, level, .. } = bid;

@@ -66,6 +66,8 @@ pub struct Session {
     // Places given back of late, and how often that is to be said again.
     left: Vec<(NodeId, Lease, u8)>,
     epoch: u32,
+    // The highest that any provider was told: a move that was given up leaves one unused.
+    epochs: u32,
     was_running: bool,
     strikes: u32,
     slices: Vec<(BlobId, u32)>,
@@ -104,6 +106,7 @@ impl Session {
             migration: None,
             left: Vec::new(),
             epoch: 0,
+            epochs: 0,
             was_running: false,
             strikes: 0,
             slices: Vec::new(),
@@ -238,7 +241,7 @@ impl Session {
                 let lease = Lease { index: *index, attempt: *attempt };
                 self.on_failed(now, from, lease, *reason, view, out);
             }
-            Message::Failed { index, attempt, epoch, .. } if *epoch == self.epoch + 1 => {
+            Message::Failed { index, attempt, epoch, .. } if self.moves_to(*epoch) => {
                 let lease = Lease { index: *index, attempt: *attempt };
                 self.on_move_failed(now, from, lease, view, out);
             }
@@ -279,7 +282,8 @@ impl Session {
         let wanted = self.plan.as_ref() == Some(plan) && slices.len() == plan.pieces().len();
         if self.phase == Phase::Slicing && wanted {
             self.slices = slices;
-            self.epoch += 1;
+            self.epochs += 1;
+            self.epoch = self.epochs;
             self.begin_install(now, BTreeSet::new(), view, out);
         }
     }
@@ -347,6 +351,10 @@ impl Session {
         lost.extend(silent);
         for node in lost {
             self.heard.remove(&node);
+            // It may hear, if nothing else.
+            for lease in leases.get(&node).cloned().unwrap_or_default() {
+                self.give_back(node, lease, out);
+            }
             // Its adverts may still say that it is there.
             self.bidder.exclude(node, now + view.config.exclusion);
             self.on_provider_lost(now, node, view, out);

@@ -20,6 +20,7 @@ use crate::{
 /// Pieces that load at their second places.
 #[derive(Clone, Debug)]
 pub(super) struct Migration {
+    epoch: u32,
     since: Timestamp,
     sent: Timestamp,
     // Where every piece will be.
@@ -118,10 +119,14 @@ impl Session {
         self.migration.as_ref().is_some_and(Migration::is_ready)
     }
 
+    /// Whether a migration is under way to this epoch.
+    pub(super) fn moves_to(&self, epoch: u32) -> bool {
+        self.migration.as_ref().is_some_and(|migration| migration.epoch == epoch)
+    }
+
     /// A second place is ready. Says whether this was about one.
     pub(super) fn on_second_ready(&mut self, from: NodeId, index: u16, epoch: u32) -> bool {
-        let next = self.epoch + 1;
-        let Some(migration) = self.migration.as_mut().filter(|_| epoch == next) else {
+        let Some(migration) = self.migration.as_mut().filter(|m| m.epoch == epoch) else {
             return false;
         };
         let ours = migration.moving.contains(&index)
@@ -166,8 +171,16 @@ impl Session {
         }
         let moving = seconds.into_iter().map(|(index, _)| index).collect();
         let ready = BTreeSet::new();
-        let (since, sent, ready_at) = (now, now, None);
-        self.migration = Some(Migration { since, sent, placement, moving, ready, ready_at });
+        self.epochs += 1;
+        self.migration = Some(Migration {
+            epoch: self.epochs,
+            since: now,
+            sent: now,
+            placement,
+            moving,
+            ready,
+            ready_at: None,
+        });
         self.send_second_installs(out);
     }
 
@@ -192,7 +205,7 @@ impl Session {
         let Some(migration) = self.migration.clone() else { return };
         for index in migration.moving.difference(&migration.ready) {
             let attempt = self.bidder.second_attempt(*index).unwrap_or(0);
-            self.send_install(*index, attempt, self.epoch + 1, &migration.placement, out);
+            self.send_install(*index, attempt, migration.epoch, &migration.placement, out);
         }
     }
 
@@ -213,13 +226,13 @@ impl Session {
             return;
         }
         self.requests.hold_back(now);
-        let ready = migration.ready.clone();
+        let (epoch, ready) = (migration.epoch, migration.ready.clone());
         if ready.iter().any(|index| self.bidder.second_attempt(*index).is_none()) {
             return self.abandon_migration(out);
         }
         self.migration = None;
         let left = self.take_seconds();
-        self.epoch += 1;
+        self.epoch = epoch;
         let pieces = ready.len();
         out.push(Output::Event(Event::Moved { session: self.id.number, pieces }));
         for (to, lease) in left {
