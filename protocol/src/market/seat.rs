@@ -261,10 +261,7 @@ impl Seat {
     fn tolerance(&self, now: Timestamp, rules: Rules, moving: Moving) -> Nats {
         let cost = match moving {
             Moving::Free => Nats::ZERO,
-            Moving::Running => {
-                let migration = rules.terms.migration;
-                migration.of(self.weight_bytes) + migration.hysteresis
-            }
+            Moving::Running => rules.terms.migration.of(self.weight_bytes),
         };
         let recent = now.since(self.moved) <= MOVES_FORGOTTEN;
         let restless = if recent { self.moves.saturating_sub(MOVES_FREE).min(32) } else { 0 };
