@@ -221,9 +221,10 @@ impl Seat {
             self.moved = now;
             (to, level)
         } else {
-            // By a whole eps, or a price that goes on falling a little would be followed for ever.
+            // By eps more than it must, or a price that goes on falling a little would be followed
+            // for ever; but not below what its slot costs.
             let lower = (rate - elsewhere).max(alone);
-            if lower + rules.terms.eps > level {
+            if lower >= level {
                 return None;
             }
             (provider, lower)
