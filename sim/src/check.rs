@@ -186,8 +186,22 @@ pub fn bound(
     terms: Terms,
     assignment: &[usize],
 ) -> Result<(Nats, Nats), Violation> {
+    bound_with(instance, terms, assignment, Nats::ZERO)
+}
+
+/// The same, where some pieces ran before others came: what it costs them to move, together, is
+/// what the bound is lower by.
+///
+/// # Errors
+/// If the utility is not within `U* - N*eps - migration <= U <= U*`, exactly.
+pub fn bound_with(
+    instance: &Instance,
+    terms: Terms,
+    assignment: &[usize],
+    migration: Nats,
+) -> Result<(Nats, Nats), Violation> {
     let (utility, optimum) = values(instance, assignment)?;
-    let bound = optimum - terms.eps.times(instance.pieces() as u64);
+    let bound = optimum - terms.eps.times(instance.pieces() as u64) - migration;
     if utility < bound {
         return Err(Violation::BelowBound { utility, bound, optimum });
     }

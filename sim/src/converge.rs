@@ -33,6 +33,7 @@ use thiserror::Error;
 use crate::{
     baseline::{self, Algorithm},
     check::{self, Violation},
+    churn::Reagreement,
     ledger::Standing,
     network,
     random::{Purpose, generator},
@@ -71,6 +72,17 @@ pub struct Setup {
     pub patience: Duration,
     /// For how long inferences run through the agreed pieces, if they do.
     pub observe: Option<Duration>,
+    /// What goes wrong after the agreement.
+    pub churn: Churn,
+}
+
+/// What goes wrong after the agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Churn {
+    /// One provider crashes.
+    Crash,
+    /// Nothing.
+    None,
 }
 
 /// Why there is no such experiment. Always the caller's fault.
@@ -84,7 +96,7 @@ pub enum SetupError {
     #[error("the share of missing adverts must be between 0 and 1")]
     Missing,
     /// There is nothing to observe.
-    #[error("inferences are observed in virtual time only: leave out --timing rounds")]
+    #[error("inferences and crashes are of virtual time only: leave out --timing rounds")]
     Observe,
     /// Baselines have no nodes.
     #[error("{0} is counted in rounds only: add --timing rounds")]
@@ -111,6 +123,7 @@ impl Setup {
             world: Settings::default(),
             patience: Duration::from_secs(120),
             observe: None,
+            churn: Churn::None,
         }
     }
 
@@ -128,7 +141,8 @@ impl Setup {
         if self.timing == Timing::Virtual && self.algorithm != Algorithm::Auction {
             return Err(SetupError::Timing(self.algorithm.name()));
         }
-        if self.timing == Timing::Rounds && self.observe.is_some() {
+        let afterwards = self.observe.is_some() || self.churn == Churn::Crash;
+        if self.timing == Timing::Rounds && afterwards {
             return Err(SetupError::Observe);
         }
         self.world.network.validate()?;
@@ -213,6 +227,9 @@ pub struct Report {
     /// What inferences really took, if they ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observation>,
+    /// What the crash of a provider came to, if one crashed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reagreement: Option<Reagreement>,
 }
 
 /// What was observed of inferences through the agreed pieces. Each session kept as many requests
@@ -232,6 +249,9 @@ pub struct Observation {
     /// How equally things are shared: the pieces' runs, the providers' seconds of compute, and the
     /// pieces' inference times.
     pub jain: Fairness,
+    /// Bytes of gossip that a node sent in a second of that time, what it passed on included; the
+    /// mean over all nodes.
+    pub advert_bytes_per_s: f64,
 }
 
 /// Runs one seed to the auction's end.
@@ -249,6 +269,9 @@ pub fn converge(seed: u64, setup: &Setup) -> Result<Report, Failure> {
     let mut report = run.report()?;
     if let Some(span) = setup.observe {
         report.observed = Some(run.observe(span)?);
+    }
+    if setup.churn == Churn::Crash {
+        report.reagreement = Some(run.crash_one()?);
     }
     Ok(report)
 }
@@ -320,6 +343,11 @@ impl Run {
     /// # Errors
     /// If a session fails, or it takes too long.
     pub fn settle(&mut self) -> Result<(), Failure> {
+        self.wait_until_settled()
+    }
+
+    /// Until every piece has a place, and no message of the auction is on its way.
+    pub(crate) fn wait_until_settled(&mut self) -> Result<(), Failure> {
         let workload = &self.workload;
         let over = |world: &World| {
             let ledger = world.ledger();
@@ -343,6 +371,18 @@ impl Run {
     /// The world, to do something to.
     pub fn world_mut(&mut self) -> &mut World {
         &mut self.world
+    }
+
+    /// Which.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Everything but the seed.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// Who is in it.
@@ -387,8 +427,12 @@ impl Run {
         // The first inferences meet empty queues.
         self.world.run_for(span / WARM_UP).map_err(Failure::Load)?;
         self.world.observe_afresh();
+        let gossiped = self.gossip_sent();
         self.world.run_for(span).map_err(Failure::Load)?;
-        Ok(self.observation(span))
+        let gossiped = self.gossip_sent() - gossiped;
+        let nodes = self.workload.machines.len() + self.workload.requests.len();
+        let advert_bytes_per_s = gossiped as f64 / nodes as f64 / span.as_secs_f64();
+        Ok(Observation { advert_bytes_per_s, ..self.observation(span) })
     }
 
     fn observation(&self, span: Duration) -> Observation {
@@ -410,12 +454,18 @@ impl Run {
                 busy: cost::jain(&observed.busy[..self.workload.machines.len()]),
                 inference_time: cost::jain(&times),
             },
+            advert_bytes_per_s: 0.0,
         }
+    }
+
+    fn gossip_sent(&self) -> u64 {
+        let nodes = self.workload.machines.len() + self.workload.requests.len();
+        (0..nodes).map(|place| self.world.gossip_load(place).sent).sum()
     }
 
     fn advert_bytes_per_s(&self) -> f64 {
         let nodes = self.workload.machines.len() + self.workload.requests.len();
-        let sent: u64 = (0..nodes).map(|place| self.world.gossip_load(place).sent).sum();
+        let sent = self.gossip_sent();
         let seconds = self.world.now().since(starling_protocol::Timestamp(0)).as_secs_f64();
         sent as f64 / nodes as f64 / seconds
     }
@@ -510,6 +560,7 @@ fn judged(
         advert_bytes_per_s: None,
         trace_hash: String::new(),
         observed: None,
+        reagreement: None,
     }
 }
 

@@ -155,6 +155,7 @@ pub struct Ledger {
     upkeep: Traffic,
     auction_in_flight: usize,
     attempts: BTreeMap<PieceId, Attempts>,
+    evictions: u64,
     sessions: BTreeMap<SessionId, Standing>,
     bidding: usize,
     failed: usize,
@@ -202,6 +203,23 @@ impl Ledger {
     #[must_use]
     pub fn rounds(&self) -> u32 {
         self.attempts.values().map(|attempts| attempts.bids).max().unwrap_or(0)
+    }
+
+    /// Bids of each piece that has made any.
+    pub fn bids_by_piece(&self) -> impl Iterator<Item = (PieceId, u64)> {
+        self.attempts.iter().map(|(piece, attempts)| (*piece, attempts.bids.into()))
+    }
+
+    /// Bids of one piece.
+    #[must_use]
+    pub fn bids_of(&self, piece: &PieceId) -> u64 {
+        self.attempts.get(piece).map_or(0, |attempts| attempts.bids.into())
+    }
+
+    /// How often a piece was turned out by another.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// The sessions in order of their ids.
@@ -304,7 +322,10 @@ impl Ledger {
 
     fn sight(&mut self, message: &Message) {
         match message {
-            Message::Eviction { .. } => self.see(Sighting::Eviction),
+            Message::Eviction { .. } => {
+                self.evictions += 1;
+                self.see(Sighting::Eviction);
+            }
             Message::Refusal { .. } => self.see(Sighting::Refusal),
             Message::Renewed { lost, .. } if !lost.is_empty() => {
                 self.departures += 1;

@@ -19,6 +19,7 @@
 //! | [`ledger`] | what the nodes said, counted from outside |
 //! | [`workload`] | seed to providers and sessions, and the assignment problem that they pose |
 //! | [`check`] | what must hold at any time, and once an auction has ended |
+//! | [`churn`] | what the crash of one provider costs an agreed flock |
 //! | [`converge`] | one seed from cold start to the end of its auction |
 //! | [`baseline`] | other algorithms for the same problem |
 //! | [`lockstep`] | the protocol's auction in synchronous rounds, with no network |
@@ -41,6 +42,7 @@
 
 pub mod baseline;
 pub mod check;
+pub mod churn;
 pub mod clock;
 pub mod converge;
 mod delivery;

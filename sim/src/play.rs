@@ -390,9 +390,24 @@ impl<'a> Player<'a> {
             return Ok(None);
         }
         let terms = Terms::default();
-        let (utility, optimum) = check::bound(&self.instance(terms), terms, &assignment)
-            .map_err(|violation| self.violation(violation))?;
+        let instance = self.instance(terms);
+        let (utility, optimum) =
+            check::bound_with(&instance, terms, &assignment, self.migration(terms))
+                .map_err(|violation| self.violation(violation))?;
         Ok(Some((optimum - utility).to_f64() / assignment.len() as f64))
+    }
+
+    /// What it would cost all pieces to move that ran before the last session opened.
+    fn migration(&self, terms: Terms) -> Nats {
+        let opened = |number: u64| {
+            let sessions = self.scenario.sessions.iter();
+            sessions.filter(|s| u64::from(s.number) == number).map(|s| s.at_s).fold(0.0, f64::max)
+        };
+        let sessions = self.scenario.sessions.iter();
+        let last = sessions.map(|session| session.at_s).fold(0.0, f64::max);
+        let pieces = self.pieces().into_iter();
+        let ran = pieces.filter(|(piece, _)| opened(piece.session.number) < last);
+        ran.map(|(_, profile)| terms.migration.of(profile.weight_bytes)).sum()
     }
 
     /// The problem that the agreed sessions pose to the providers, who come first in the world.

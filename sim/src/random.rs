@@ -21,6 +21,8 @@ pub enum Purpose {
     Swarm,
     /// Who is linked to whom.
     Gossip,
+    /// Which provider crashes.
+    Crash,
     /// Which adverts a requester misses.
     Missing,
     /// When nodes start and how long their loads take.
@@ -48,6 +50,7 @@ pub fn numbered(seed: u64, purpose: Purpose, n: u64) -> ChaCha12Rng {
         Purpose::Gossip => 5,
         Purpose::Swarm => 6,
         Purpose::Missing => 7,
+        Purpose::Crash => 8,
         Purpose::Solvers => 16,
     };
     generator.set_stream(n << 8 | purpose);

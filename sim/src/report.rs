@@ -5,6 +5,7 @@ use starling_protocol::session::Bidding;
 
 use crate::{
     baseline::Algorithm,
+    churn::Reagreement,
     converge::{Fairness, Observation, Report, Setup, Timing},
     stats,
 };
@@ -37,6 +38,30 @@ pub struct Medians {
     /// What was observed, if inferences ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<MedianObservation>,
+    /// What crashes came to, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reagreement: Option<MedianReagreement>,
+}
+
+/// The same figures as a [`Reagreement`], each the median over all seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MedianReagreement {
+    /// See [`Reagreement::lost`]; so for all below.
+    pub lost: f64,
+    /// Other pieces.
+    pub moved: f64,
+    /// Turned out.
+    pub evicted: f64,
+    /// Most bids of a piece.
+    pub rounds: f64,
+    /// Bids of all.
+    pub bids: f64,
+    /// Messages.
+    pub messages: f64,
+    /// Virtual time.
+    pub virtual_ms: f64,
+    /// Nats.
+    pub gap_per_piece: f64,
 }
 
 /// The same figures as an [`Observation`], each the median over all seeds.
@@ -50,6 +75,8 @@ pub struct MedianObservation {
     pub mean_inference_time: f64,
     /// Fairness.
     pub jain: Fairness,
+    /// Bytes of gossip.
+    pub advert_bytes_per_s: f64,
 }
 
 impl Medians {
@@ -81,6 +108,7 @@ impl Medians {
             mean_inference_time: median(|report| report.mean_inference_time)?,
             advert_bytes_per_s: known(|report| report.advert_bytes_per_s),
             observed: MedianObservation::of(reports),
+            reagreement: MedianReagreement::of(reports),
         })
     }
 }
@@ -102,6 +130,28 @@ impl MedianObservation {
                 busy: median(|observed| observed.jain.busy)?,
                 inference_time: median(|observed| observed.jain.inference_time)?,
             },
+            advert_bytes_per_s: median(|observed| observed.advert_bytes_per_s)?,
+        })
+    }
+}
+
+impl MedianReagreement {
+    fn of(reports: &[Report]) -> Option<Self> {
+        let crashes: Vec<Reagreement> =
+            reports.iter().filter_map(|report| report.reagreement).collect();
+        let median = |figure: fn(&Reagreement) -> f64| {
+            let figures: Vec<f64> = crashes.iter().map(figure).collect();
+            stats::median(&figures)
+        };
+        Some(Self {
+            lost: median(|crash| crash.lost as f64)?,
+            moved: median(|crash| crash.moved as f64)?,
+            evicted: median(|crash| crash.evicted as f64)?,
+            rounds: median(|crash| crash.rounds as f64)?,
+            bids: median(|crash| crash.bids as f64)?,
+            messages: median(|crash| crash.messages as f64)?,
+            virtual_ms: median(|crash| crash.virtual_ms)?,
+            gap_per_piece: median(|crash| crash.gap_per_piece)?,
         })
     }
 }
@@ -223,7 +273,7 @@ pub fn table_foot(medians: &Medians, eps: f64) -> String {
 pub fn observed_line(observed: &Observation) -> String {
     format!(
         "        observed for {} s: {:.1} inferences/s, mean latency {:.1} ms, mean inference time \
-         of a piece {:.1} ms, Jain rate {:.3}, load {:.3}, time {:.3}",
+         of a piece {:.1} ms, Jain rate {:.3}, load {:.3}, time {:.3}, gossip {:.0} bytes/s",
         observed.seconds,
         observed.throughput,
         observed.mean_latency * 1e3,
@@ -231,6 +281,24 @@ pub fn observed_line(observed: &Observation) -> String {
         observed.jain.pieces,
         observed.jain.busy,
         observed.jain.inference_time,
+        observed.advert_bytes_per_s,
+    )
+}
+
+/// What a seed's crash came to, in words.
+#[must_use]
+pub fn crash_line(crash: &Reagreement) -> String {
+    format!(
+        "        one provider crashed: {} pieces lost, {} others turned out, {} others elsewhere now; \
+         {} rounds, {} bids, {} messages, {:.0} ms, gap/piece {:.5}",
+        crash.lost,
+        crash.evicted,
+        crash.moved,
+        crash.rounds,
+        crash.bids,
+        crash.messages,
+        crash.virtual_ms,
+        crash.gap_per_piece,
     )
 }
 
@@ -312,6 +380,7 @@ mod tests {
             mean_inference_time: 0.02,
             advert_bytes_per_s: Some(1000.0),
             observed: None,
+            reagreement: None,
             trace_hash: "ab".repeat(32),
         }
     }

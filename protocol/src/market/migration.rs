@@ -13,8 +13,8 @@ pub struct MigrationCost {
     pub bytes_per_second: u64,
     /// A piece is taken to stay this long where it goes.
     pub horizon: Duration,
-    /// What a piece must gain on top before it moves of its own accord: speeds are measured, and
-    /// tremble.
+    /// What must be gained on top: speeds are measured, and tremble, and nobody's stream should
+    /// stop for a few percent.
     pub hysteresis: Nats,
 }
 
@@ -31,13 +31,14 @@ impl Default for MigrationCost {
 }
 
 impl MigrationCost {
-    /// `ln(1 + t/T)`: a piece that stands still for `t` of the next `T` seconds must be faster by
-    /// this for the rest of them, or it loses.
+    /// `ln(1 + t/T)` and the hysteresis: a piece that stands still for `t` of the next `T` seconds
+    /// must be faster by this for the rest of them, or it loses.
     #[must_use]
     pub fn of(&self, weight_bytes: u64) -> Nats {
         let transfer = weight_bytes as f64 / self.bytes_per_second.max(1) as f64;
         let still = self.base.as_secs_f64() + transfer;
-        Nats::from_f64((still / self.horizon.as_secs_f64().max(1e-3)).ln_1p())
+        let cost = (still / self.horizon.as_secs_f64().max(1e-3)).ln_1p();
+        Nats::from_f64(cost) + self.hysteresis
     }
 }
 
@@ -52,8 +53,8 @@ mod tests {
             let nats = cost.of(bytes).to_f64();
             assert!((nats - expected).abs() < 1e-4, "{nats}");
         };
-        check(0, 0.00333);
-        check(10_000_000, 0.01653);
-        check(500_000_000, 0.51282);
+        check(0, 0.09833);
+        check(10_000_000, 0.11153);
+        check(500_000_000, 0.60782);
     }
 }

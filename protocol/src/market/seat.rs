@@ -221,9 +221,10 @@ impl Seat {
             self.moved = now;
             (to, level)
         } else {
-            // By a whole eps, or a price that goes on falling a little would be followed for ever.
+            // By eps more than it must, or a price that goes on falling a little would be followed
+            // for ever; but not below what its slot costs.
             let lower = (rate - elsewhere).max(alone);
-            if lower + rules.terms.eps > level {
+            if lower >= level {
                 return None;
             }
             (provider, lower)
@@ -261,10 +262,7 @@ impl Seat {
     fn tolerance(&self, now: Timestamp, rules: Rules, moving: Moving) -> Nats {
         let cost = match moving {
             Moving::Free => Nats::ZERO,
-            Moving::Running => {
-                let migration = rules.terms.migration;
-                migration.of(self.weight_bytes) + migration.hysteresis
-            }
+            Moving::Running => rules.terms.migration.of(self.weight_bytes),
         };
         let recent = now.since(self.moved) <= MOVES_FORGOTTEN;
         let restless = if recent { self.moves.saturating_sub(MOVES_FREE).min(32) } else { 0 };

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use starling_protocol::{Nats, market::Terms, session::Bidding};
 use starling_sim::{
     baseline::Algorithm,
-    converge::{self, Failure, Report, Setup, Timing},
+    converge::{self, Churn, Failure, Report, Setup, Timing},
     network, report,
     report::Medians,
     runner,
@@ -71,6 +71,9 @@ pub(super) struct Converge {
     /// Run inferences through the agreed pieces for so long, and say what they took
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     observe: Option<u32>,
+    /// After the agreement, crash one provider, and say what that came to
+    #[arg(long)]
+    crash: bool,
     /// Print one JSON object for each seed, and one with the medians
     #[arg(long)]
     json: bool,
@@ -100,6 +103,7 @@ Examples:
   starling-sim converge --timing rounds --bidding plain --pieces 1000 --providers 100
   starling-sim converge --loss 0.02 --duplication 0.1 --reordering 0.2
   starling-sim converge --pieces 40 --providers 5 --seeds 3 --observe 30
+  starling-sim converge --pieces 1000 --providers 100 --seeds 5 --crash
 
 Exit code: 0 if every seed passed, 1 if one failed, 2 if the flags make no sense.";
 
@@ -129,6 +133,7 @@ impl Converge {
             reordering: self.reordering,
             ..setup.world.network
         };
+        setup.churn = if self.crash { Churn::Crash } else { Churn::None };
         setup.observe = self.observe.map(|seconds| Duration::from_secs(u64::from(seconds)));
         setup.validate()?;
         Ok(setup)
@@ -203,6 +208,9 @@ impl Converge {
         if let Some(seconds) = self.observe {
             command += &format!(" --observe {seconds}");
         }
+        if self.crash {
+            command += " --crash";
+        }
         command + &format!(" --first-seed {seed} --seeds 1")
     }
 }
@@ -234,6 +242,9 @@ impl Sink<'_> {
                 };
                 if let Some(observed) = report.observed.filter(|_| !self.flags.json) {
                     line += &format!("\n{}", report::observed_line(&observed));
+                }
+                if let Some(crash) = report.reagreement.filter(|_| !self.flags.json) {
+                    line += &format!("\n{}", report::crash_line(&crash));
                 }
                 self.passed.push(report);
                 writeln!(io::stdout(), "{line}")
