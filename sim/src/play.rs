@@ -578,8 +578,8 @@ const RECOVERY_S: f64 = 6.0;
 /// Longer than any war over places that a scenario can have.
 const PROOF_MAX: Duration = Duration::from_secs(1800);
 /// How long after the last fault its consequences last: a provider that was lost is not asked again
-/// for 30 seconds, and a piece that had to move several times is held back for a minute.
-const AFTERMATH: Duration = Duration::from_secs(75);
+/// for 30 seconds, and adverts take some more.
+const AFTERMATH: Duration = Duration::from_secs(45);
 /// How often bids may come back to life after the faults before that is a failure.
 const STEADY_TRIES: u32 = 4;
 /// Far more than any scenario needs, so that a loop of messages ends.
