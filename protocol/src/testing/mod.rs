@@ -19,7 +19,7 @@ mod instance;
 mod messages;
 mod oracle;
 
-pub use auction::{Mischief, Outcome, check_outcome, run_auction};
+pub use auction::{Mischief, Openings, Outcome, check_outcome, run_auction, run_auction_from};
 pub use instance::{Instance, node_id};
 pub use messages::AnyMessage;
 pub use oracle::{Blocked, Optimum, certify, optimum, solve_exactly, upper_bound};
