@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quickcheck::{Arbitrary, Gen};
 
-use super::{Instance, node_id, optimum};
+use super::{Instance, node_id, optimum, provider_of};
 use crate::{
     cost::Provider,
     id::{NodeId, PieceId, SessionId},
@@ -497,12 +497,6 @@ fn seconds(rates: &[Option<Nats>]) -> Arc<[f64]> {
 
 fn session(number: usize) -> SessionId {
     SessionId { requester: node_id(1000 + number), number: number as u64 }
-}
-
-fn provider_of(node: &NodeId) -> usize {
-    let mut first = [0; 8];
-    first.copy_from_slice(&node.0[..8]);
-    usize::try_from(u64::from_be_bytes(first)).expect("made by node_id")
 }
 
 /// The price of an empty book, which is what everyone takes a provider for at first.

@@ -54,6 +54,13 @@ pub fn node_id(n: usize) -> NodeId {
     NodeId(id)
 }
 
+/// The other way round.
+pub(super) fn provider_of(node: &NodeId) -> usize {
+    let mut first = [0; 8];
+    first.copy_from_slice(&node.0[..8]);
+    usize::try_from(u64::from_be_bytes(first)).expect("made by node_id")
+}
+
 impl Arbitrary for Instance {
     fn arbitrary(g: &mut Gen) -> Self {
         let pieces = 1 + usize::arbitrary(g) % 12;

@@ -17,9 +17,16 @@
 mod auction;
 mod instance;
 mod messages;
+mod ops;
 mod oracle;
+mod schedule;
+mod watch;
 
 pub use auction::{Mischief, Openings, Outcome, check_outcome, run_auction, run_auction_from};
+use instance::provider_of;
 pub use instance::{Instance, node_id};
 pub use messages::AnyMessage;
+pub use ops::{Happened, run_trial};
 pub use oracle::{Blocked, Optimum, certify, optimum, solve_exactly, upper_bound};
+pub use schedule::{Op, Schedule, Trial};
+pub use watch::{BookWatch, check_book};
