@@ -46,14 +46,19 @@ impl Market<'_> {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.wait(EXCLUSION + LATE)?;
         self.wait(EXCLUSION)?;
+        if !self.trial.weights.is_empty() {
+            // Memory is no part of the instance: a piece that would be better off where it does
+            // not fit asks there again and again.
+            return self.check_agreement();
+        }
         let mut reviews = 0;
         while self.review_in_turn()? {
             reviews += 1;
             holds(reviews < REVIEWS_MAX, "the market did not come to rest")?;
         }
         self.check_agreement()?;
-        // Memory is no part of the instance, and a piece that runs pays for more than its place.
-        if !self.trial.weights.is_empty() || self.loaded > 0 {
+        if self.loaded > 0 {
+            // A piece that runs pays for more than its place.
             return Ok(());
         }
         let mut instance = self.instance.clone();
@@ -87,8 +92,7 @@ impl Market<'_> {
     /// Everyone hears today's prices, and one piece may move. Says whether any did.
     fn review_in_turn(&mut self) -> Result<bool, String> {
         // So long that a piece which has just moved moves again for any gain above eps.
-        self.now = self.now + EXCLUSION;
-        self.wait(EXCLUSION + RENEW_EVERY)?;
+        self.wait(EXCLUSION * 2 + RENEW_EVERY)?;
         let asks = self.asks();
         for requester in &mut self.requesters {
             requester.asks.clone_from(&asks);
@@ -123,9 +127,6 @@ impl Market<'_> {
     /// A piece without a place, although the prices of today leave one below the cap: those that
     /// it knew when it gave up were higher.
     fn gave_up_early(&self, number: usize, asks: &BTreeMap<NodeId, Ask>) -> bool {
-        if !self.trial.weights.is_empty() {
-            return false;
-        }
         let states = self.requesters[number].bidder.states();
         states.zip(self.candidates(number)).any(|(state, candidates)| {
             let value = |candidate: &crate::market::Candidate| {
