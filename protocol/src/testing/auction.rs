@@ -16,7 +16,7 @@ use crate::{
     model::Speed,
     nats::Nats,
     time::Timestamp,
-    wire::{Ask, Message},
+    wire::{Ask, Lease, Message},
 };
 
 /// How badly the network behaves.
@@ -322,12 +322,12 @@ impl<'a> Arena<'a> {
             let old = &self.requesters[number].bidder;
             let (leases, attempt) = (old.leases(), old.attempt());
             for (to, leases) in leases {
-                let message = Message::Release { session: number as u64, leases };
-                self.bag.push(Parcel::ToProvider {
-                    provider: provider_of(&to),
-                    requester: number,
-                    message,
-                });
+                let book = &mut self.providers[provider_of(&to)];
+                for Lease { index, attempt } in leases {
+                    let piece = PieceId { session: session(number), index };
+                    book.release(self.now, piece, attempt);
+                }
+                self.requesters[number].asks.insert(to, book.ask());
             }
             self.requesters[number].bidder = self.bidder(number, attempt);
             self.requesters[number].forecast = None;

@@ -1,7 +1,7 @@
 //! What is checked after every operation, and how a market heals: everything arrives, time passes,
 //! pieces that would rather be elsewhere move, until nothing is left to do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     EXCLUSION, LATE, Market, RENEW_EVERY, Requester, To, check_outcome, holds, provider_of,
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     id::{NodeId, PieceId},
     market::{Moving, SeatState},
-    testing::{Outcome, node_id},
+    testing::{Instance, Outcome, node_id, solve_exactly},
     wire::{Ask, Lease, Message},
 };
 
@@ -46,9 +46,11 @@ impl Market<'_> {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.wait(EXCLUSION + LATE)?;
         self.wait(EXCLUSION)?;
-        if !self.trial.weights.is_empty() {
+        let instance = self.instance_now();
+        if !self.trial.weights.is_empty() || solve_exactly(&instance).is_err() {
             // Memory is no part of the instance: a piece that would be better off where it does
-            // not fit asks there again and again.
+            // not fit asks there again and again. And where not all pieces have a place, prices
+            // have gone up to the cap, and come down by little more than eps at a time.
             return self.check_agreement();
         }
         let mut reviews = 0;
@@ -61,19 +63,24 @@ impl Market<'_> {
             // A piece that runs pays for more than its place.
             return Ok(());
         }
+        check_outcome(&instance, self.terms, &self.outcome())
+    }
+
+    /// Providers that are gone have no slots.
+    fn instance_now(&self) -> Instance {
         let mut instance = self.instance.clone();
         for (slots, stand) in instance.capacity.iter_mut().zip(&self.stands) {
             *slots = if stand.is_some() { *slots } else { 0 };
         }
-        check_outcome(&instance, self.terms, &self.outcome())
+        instance
     }
 
-    /// Time passes, a second at a time, and all messages arrive.
-    fn wait(&mut self, span: std::time::Duration) -> Result<(), String> {
+    /// Time passes, and all messages arrive.
+    fn wait(&mut self, span: Duration) -> Result<(), String> {
         let end = self.now + span;
         while self.now < end {
             self.flush()?;
-            self.pass(RENEW_EVERY)?;
+            self.pass(HEALING_STEP)?;
             self.check()?;
         }
         self.flush()
@@ -104,7 +111,7 @@ impl Market<'_> {
         }
         for number in 0..self.requesters.len() {
             if self.mail.is_empty() && self.gave_up_early(number, &asks) {
-                self.begin_again(number);
+                self.begin_again(number)?;
             }
         }
         let moves = !self.mail.is_empty();
@@ -140,18 +147,17 @@ impl Market<'_> {
         })
     }
 
-    fn begin_again(&mut self, number: usize) {
+    /// It gives all back before it looks at the prices again, as a session does.
+    fn begin_again(&mut self, number: usize) -> Result<(), String> {
         let session = self.requesters[number].bidder.session();
         for (to, leases) in self.requesters[number].bidder.leases() {
-            self.post(
-                To::Provider,
-                to,
-                session,
-                Message::Release { session: session.number, leases },
-            );
+            let message = Message::Release { session: session.number, leases };
+            self.post(To::Provider, to, session, message);
         }
+        self.flush()?;
         self.requesters[number] = self.requester(number);
         self.poll(number);
+        Ok(())
     }
 
     /// Every piece is held once, where its requester takes it to be, and nothing else is held.
@@ -189,4 +195,6 @@ impl Market<'_> {
 }
 
 const DELIVERIES_MAX: u32 = 100_000;
-const REVIEWS_MAX: u32 = 500;
+const REVIEWS_MAX: u32 = 2000;
+/// Less than a lease.
+const HEALING_STEP: Duration = Duration::from_secs(5);
