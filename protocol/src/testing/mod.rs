@@ -20,6 +20,7 @@ mod messages;
 mod ops;
 mod oracle;
 mod schedule;
+mod table;
 mod watch;
 
 pub use auction::{Mischief, Openings, Outcome, check_outcome, run_auction, run_auction_from};
@@ -29,4 +30,5 @@ pub use messages::AnyMessage;
 pub use ops::{Happened, run_trial};
 pub use oracle::{Blocked, Optimum, certify, optimum, solve_exactly, upper_bound};
 pub use schedule::{Op, Schedule, Trial};
+pub use table::{Entry, Table};
 pub use watch::{BookWatch, check_book};
