@@ -101,6 +101,17 @@ impl Arbitrary for Instance {
                 less
             }
         });
-        Box::new(fewer_pieces.chain(fewer_providers))
+        let simpler = (0..self.pieces() * self.providers()).filter_map({
+            let whole = self.clone();
+            move |at| {
+                let mut less = whole.clone();
+                let rate = &mut less.log_rates[at / whole.providers()][at % whole.providers()];
+                let nats = (*rate)?.to_f64();
+                // A whole number of nats is easier to read.
+                *rate = Some(Nats::from_f64(nats.trunc()));
+                (nats != nats.trunc()).then_some(less)
+            }
+        });
+        Box::new(fewer_pieces.chain(fewer_providers).chain(simpler))
     }
 }

@@ -183,10 +183,11 @@ mod tests {
     #[test]
     fn any_bytes_are_a_trial() {
         for length in 0..64 {
-            let bytes: Vec<u8> = (0..length).map(|n| n * 37).collect();
+            let bytes: Vec<u8> = (0_u8..length).map(|n| n.wrapping_mul(37)).collect();
             let trial = Trial::decode(&bytes);
             assert!(trial.instance.pieces() > 0 && trial.instance.providers() > 0);
-            assert_eq!(trial, Trial::decode(&bytes));
+            let ops = bytes.len().saturating_sub(4) / 3;
+            assert!(trial.schedule.0.len() <= ops);
         }
     }
 

@@ -188,9 +188,7 @@ impl Market<'_> {
             SeatState::Held { provider, .. } => Some(provider_of(&provider)),
             SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
         });
-        let (rounds, bids, messages) = (0, 0, 0);
-        let assignment = assignment.collect();
-        Outcome { assignment, rounds, bids, messages, quiescent: true }
+        Outcome::of(assignment.collect())
     }
 }
 
