@@ -47,5 +47,5 @@ fn much_happens_in_trials() {
     assert!(sum.evictions > least.evictions && sum.expiries > least.expiries, "{sum:?}");
 }
 
-const TRIALS: u64 = 4000;
+const TRIALS: u64 = 15_000;
 const OPERATIONS_MAX: usize = 200;
