@@ -207,5 +207,5 @@ fn a_liar_is_known_within_six_inferences() {
 const THROUGHPUT: Planning = Planning::Pf(Goal::Throughput);
 const LOAD_TIME: Duration = Duration::from_millis(400);
 /// Of the whole model.
-const WEIGHTS: u64 = 12_000_000;
+const WEIGHTS: u64 = 240_000_000;
 const CASES: u64 = 150;
