@@ -2,7 +2,10 @@
 //! for nobody, and when the network heals it comes to rest within the bound.
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
-use starling_protocol::testing::{Happened, Trial, run_trial};
+use starling_protocol::{
+    Nats,
+    testing::{Happened, Instance, Op, Schedule, Trial, run_trial},
+};
 
 #[test]
 fn a_market_survives_whatever_happens_to_it() {
@@ -27,6 +30,33 @@ fn a_market_made_of_any_bytes_survives() {
         .rng(Gen::new(OPERATIONS_MAX * 3))
         .tests(TRIALS)
         .quickcheck(property as fn(Vec<u8>) -> Result<(), String>);
+}
+
+/// A price that falls draws a piece here, so that one falls there, and so on. Only their growing
+/// reluctance to move ends it.
+#[test]
+fn pieces_that_go_round_in_a_circle_come_to_rest() {
+    let rates = [
+        [0, 0, 2460, 0, 0, 2576],
+        [1000, 2000, 2748, 2000, 2320, 1000],
+        [0, 1000, 1000, 2000, 0, 0],
+        [2584, 0, 2000, 2000, 1736, 0],
+        [1856, -1000, 1000, -1000, 1000, 1732],
+    ];
+    let log_rates =
+        rates.iter().map(|row| row.iter().map(|rate| Some(Nats(rate * 1_000_000))).collect());
+    let rate = |piece, provider, quarters| Op::Rate { piece, provider, quarters };
+    let schedule = Schedule(vec![
+        rate(104, 38, -6),
+        Op::Leave(56),
+        Op::Pass(120),
+        rate(113, 170, 2),
+        Op::Leave(31),
+        Op::Join(242),
+    ]);
+    let instance = Instance { log_rates: log_rates.collect(), capacity: vec![5, 1, 9, 4, 3, 3] };
+    let trial = Trial { instance, pieces_each: 2, weights: Vec::new(), memory: 0, schedule };
+    run_trial(&trial).expect("it comes to rest");
 }
 
 /// A property over trials in which nothing happens would always hold.

@@ -54,13 +54,14 @@ impl Market<'_> {
             return self.check_agreement();
         }
         let mut reviews = 0;
-        while self.review_in_turn()? {
+        while self.review_in_turn(rest(reviews))? {
             reviews += 1;
             holds(reviews < REVIEWS_MAX, "the market did not come to rest")?;
         }
         self.check_agreement()?;
-        if self.loaded > 0 {
-            // A piece that runs pays for more than its place.
+        if self.loaded > 0 || reviews > REVIEWS_RESTED {
+            // A piece that runs pays for more than its place, and one that has become reluctant
+            // stays further than eps from its best.
             return Ok(());
         }
         check_outcome(&instance, self.terms, &self.outcome())
@@ -97,9 +98,8 @@ impl Market<'_> {
     }
 
     /// Everyone hears today's prices, and one piece may move. Says whether any did.
-    fn review_in_turn(&mut self) -> Result<bool, String> {
-        // So long that a piece which has just moved moves again for any gain above eps.
-        self.wait(EXCLUSION * 2 + RENEW_EVERY)?;
+    fn review_in_turn(&mut self, rest: Duration) -> Result<bool, String> {
+        self.wait(rest)?;
         let asks = self.asks();
         for requester in &mut self.requesters {
             requester.asks.clone_from(&asks);
@@ -192,6 +192,14 @@ impl Market<'_> {
     }
 }
 
+/// At first so long that a piece which has just moved moves again for any gain above eps. Now and
+/// then pieces would go round in a circle for ever at that: they must rest once they get no rest.
+fn rest(reviews: u32) -> Duration {
+    if reviews < REVIEWS_RESTED { EXCLUSION * 2 + RENEW_EVERY } else { HEALING_STEP }
+}
+
+/// Very few markets need as many.
+const REVIEWS_RESTED: u32 = 1000;
 const DELIVERIES_MAX: u32 = 100_000;
 const REVIEWS_MAX: u32 = 2000;
 /// Less than a lease.
