@@ -4,7 +4,9 @@ use quickcheck::{QuickCheck, quickcheck};
 use starling_protocol::{
     Nats,
     market::Terms,
-    testing::{Instance, Mischief, Outcome, check_outcome, run_auction},
+    testing::{
+        Instance, Mischief, Openings, Outcome, check_outcome, run_auction, run_auction_from,
+    },
 };
 
 const CALM: Mischief =
@@ -69,6 +71,19 @@ fn the_bound_holds_under_any_delivery() {
     QuickCheck::new()
         .tests(3000)
         .quickcheck(property as fn(Instance, Mischief) -> Result<(), String>);
+}
+
+#[test]
+fn the_bound_holds_whatever_the_forecasts_were() {
+    #[expect(clippy::needless_pass_by_value, reason = "quickcheck passes by value")]
+    fn property(instance: Instance, mischief: Mischief, openings: Openings) -> Result<(), String> {
+        let terms = Terms::default();
+        let outcome = run_auction_from(&instance, terms, mischief, openings);
+        check_outcome(&instance, terms, &outcome)
+    }
+    QuickCheck::new()
+        .tests(3000)
+        .quickcheck(property as fn(Instance, Mischief, Openings) -> Result<(), String>);
 }
 
 quickcheck! {

@@ -6,7 +6,9 @@ use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
-        seat::{Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Standing, Won, silent},
+        seat::{
+            Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Won, silent,
+        },
     },
     time::Timestamp,
     wire::{Ask, Lease, Message},
@@ -219,14 +221,30 @@ impl Bidder {
         moving: Moving,
     ) -> Vec<(NodeId, Message)> {
         let (session, rules) = (self.session, self.rules);
+        let mover = self.mover(quote, moving);
         let mut bids = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
             let piece = PieceId { session, index };
-            if let Some(bid) = seat.review(now, rules, &piece, quote, moving) {
+            let turn =
+                if mover.is_none_or(|mover| mover == index) { Turn::Ours } else { Turn::Another };
+            if let Some(bid) = seat.review(now, rules, &piece, quote, moving, turn) {
                 bids.push(message(session, index, seat, &bid));
             }
         }
         bids
+    }
+
+    /// Of the pieces that run, the one that gains the most may move, and only while no other does;
+    /// nothing where all may.
+    fn mover(&self, quote: &dyn Fn(&NodeId) -> Option<Ask>, moving: Moving) -> Option<u16> {
+        if moving == Moving::Free {
+            return None;
+        }
+        let busy = self.asides().next().map(|(index, _)| index);
+        let gains = (0..).zip(&self.seats).filter_map(|(index, seat)| {
+            Some((seat.gain(moving, quote)?, std::cmp::Reverse(index)))
+        });
+        busy.or_else(|| gains.max().map(|(_, std::cmp::Reverse(index))| index))
     }
 
     /// Whether any piece would gain more than eps elsewhere at these prices.

@@ -69,6 +69,14 @@ pub enum Moving {
     Running,
 }
 
+/// Whose turn it is to move. Two pieces that leave one provider together would each reckon with
+/// the other's staying, find it wrong, and come back together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Another,
+    Ours,
+}
+
 /// A second place beside the one that is held: make before break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Aside {
@@ -204,6 +212,7 @@ impl Seat {
         piece: &PieceId,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         moving: Moving,
+        turn: Turn,
     ) -> Option<Offered> {
         if self.aside.is_some() {
             return None;
@@ -215,6 +224,9 @@ impl Seat {
         // If it left, its slot alone would be free: that is what it could stay for.
         let alone = slot_cost(u32::from(ask.holders));
         let (to, level) = if elsewhere > rate - alone + self.tolerance(now, rules, moving) {
+            if turn == Turn::Another {
+                return None;
+            }
             let prices = Prices::Leaving(provider, alone);
             let (to, level) = self.choose(rules, piece, &quote, &prices)?;
             self.moves = if now.since(self.moved) > MOVES_FORGOTTEN { 1 } else { self.moves + 1 };
@@ -233,6 +245,19 @@ impl Seat {
         let bid = self.next_bid(now, to, level, claim);
         self.aside = Some(Aside { bid, won: Won::NotYet });
         Some(bid)
+    }
+
+    /// What it would gain elsewhere if it left for good; nothing if it has no place, or a second
+    /// one in sight.
+    pub(super) fn gain(
+        &self,
+        moving: Moving,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+    ) -> Option<Nats> {
+        let (provider, _) = self.held().filter(|_| self.aside.is_none())?;
+        let alone = slot_cost(u32::from(quote(&provider)?.holders));
+        let quote = |node: &NodeId| moving.quote(*node, provider, quote);
+        Some(self.best_elsewhere(&provider, &quote)? - (self.rate(&provider)? - alone))
     }
 
     /// Whether it breaks eps-complementary slackness: it would gain more than eps elsewhere at
@@ -434,4 +459,4 @@ pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32
 /// So often a piece may move for any gain above eps, until it has rested for
 /// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
 const MOVES_FREE: u32 = 4;
-const MOVES_FORGOTTEN: Duration = Duration::from_secs(60);
+const MOVES_FORGOTTEN: Duration = Duration::from_secs(600);

@@ -74,6 +74,8 @@ pub struct Session {
     heard: BTreeMap<NodeId, Timestamp>,
     excluded: BTreeSet<NodeId>,
     renewed: Timestamp,
+    // When those that have not answered the last renewal are asked once more.
+    renew_again: Option<Timestamp>,
     reviewed: Timestamp,
     reviews: u32,
     placed_at: Option<Timestamp>,
@@ -113,6 +115,7 @@ impl Session {
             heard: BTreeMap::new(),
             excluded: BTreeSet::new(),
             renewed: now,
+            renew_again: None,
             reviewed: now,
             reviews: 0,
             placed_at: None,
@@ -324,18 +327,36 @@ impl Session {
             Phase::Ended => return None,
         };
         let renewal = self.bidder.has_leases().then(|| self.renewed + config.renew_every);
-        phase.into_iter().chain(renewal).min()
+        phase.into_iter().chain(renewal).chain(self.renew_again).min()
     }
 
     fn renew(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if now < self.renewed + view.config.renew_every || self.phase == Phase::Ended {
+        if self.phase == Phase::Ended {
             return;
         }
+        if now < self.renewed + view.config.renew_every {
+            return self.renew_again(now, out);
+        }
         self.renewed = now;
+        self.renew_again = Some(now + view.config.bid_patience);
         self.repeat_releases(out);
         for (to, leases) in self.bidder.held() {
             self.heard.entry(to).or_insert(now);
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
+        }
+    }
+
+    /// Those that have not answered are asked once more, or a lossy link would soon look like a
+    /// provider that is gone.
+    fn renew_again(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.renew_again.is_none_or(|at| now < at) {
+            return;
+        }
+        self.renew_again = None;
+        for (to, leases) in self.bidder.held() {
+            if self.heard.get(&to).is_some_and(|heard| *heard < self.renewed) {
+                self.send(to, Message::Renew { session: self.id.number, leases }, out);
+            }
         }
     }
 

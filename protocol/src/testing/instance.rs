@@ -54,6 +54,13 @@ pub fn node_id(n: usize) -> NodeId {
     NodeId(id)
 }
 
+/// The other way round.
+pub(super) fn provider_of(node: &NodeId) -> usize {
+    let mut first = [0; 8];
+    first.copy_from_slice(&node.0[..8]);
+    usize::try_from(u64::from_be_bytes(first)).expect("made by node_id")
+}
+
 impl Arbitrary for Instance {
     fn arbitrary(g: &mut Gen) -> Self {
         let pieces = 1 + usize::arbitrary(g) % 12;
@@ -94,6 +101,17 @@ impl Arbitrary for Instance {
                 less
             }
         });
-        Box::new(fewer_pieces.chain(fewer_providers))
+        let simpler = (0..self.pieces() * self.providers()).filter_map({
+            let whole = self.clone();
+            move |at| {
+                let mut less = whole.clone();
+                let rate = &mut less.log_rates[at / whole.providers()][at % whole.providers()];
+                let nats = (*rate)?.to_f64();
+                // A whole number of nats is easier to read.
+                *rate = Some(Nats::from_f64(nats.trunc()));
+                (nats != nats.trunc()).then_some(less)
+            }
+        });
+        Box::new(fewer_pieces.chain(fewer_providers).chain(simpler))
     }
 }
