@@ -90,11 +90,7 @@ fn advert() -> Advert {
         bandwidth: 12_500_000,
         memory_free: 1 << 30,
         slots: 8,
-        ask: Ask {
-            version: 1_700_000_000_000_042,
-            level: Some(Nats::from_f64(2.249)),
-            holders: 3,
-        },
+        ask: Ask { version: 1_700_000_000_000_042, level: Some(Nats::from_f64(2.249)), holders: 3 },
         models: vec![starling_protocol::ModelId([7; 32]); 2],
         addresses: vec![vec![4; 24]; 3],
     })

@@ -1,12 +1,16 @@
 //! The bound of the class auction, on random instances and under any order of messages.
 
+use std::time::Duration;
+
 use quickcheck::{QuickCheck, quickcheck};
 use starling_protocol::{
-    Nats,
-    market::Terms,
+    Nats, NodeId, SessionId, Timestamp,
+    market::{Bidder, Candidate, Moving, Terms},
     testing::{
-        Instance, Mischief, Openings, Outcome, check_outcome, run_auction, run_auction_from,
+        Instance, Mischief, Openings, Outcome, check_outcome, node_id, run_auction,
+        run_auction_from,
     },
+    wire::Ask,
 };
 
 const CALM: Mischief =
@@ -59,6 +63,29 @@ fn a_piece_without_a_place_is_proved_infeasible() {
     let outcome = run_auction(&instance, Terms::default(), CALM);
     assert!(outcome.quiescent);
     assert_eq!(outcome.assignment.iter().flatten().count(), 2);
+}
+
+/// The award of a lower bid for a piece's own place may come after the news that this bid was
+/// outbid in turn. The place by the old bid is gone as well.
+#[test]
+fn an_eviction_that_overtakes_the_award_of_a_lower_bid_is_noticed() {
+    let (here, elsewhere) = (node_id(1), node_id(2));
+    let candidate = |provider| Candidate { provider, log_rate: Nats::from_f64(1.0) };
+    let session = SessionId { requester: node_id(9), number: 1 };
+    let pieces = vec![(0, vec![candidate(here), candidate(elsewhere)])];
+    let mut bidder = Bidder::new(session, Terms::default(), 2, 0, pieces);
+    let asks = |mine: f64, other: f64, holders: u16| {
+        move |node: &NodeId| {
+            let level = if *node == here { mine } else { other };
+            Some(Ask { version: 1, level: Some(Nats::from_f64(level)), holders })
+        }
+    };
+    bidder.poll(Timestamp(0), Duration::from_secs(1), &asks(0.0, 5.0, 0), &|_| None);
+    bidder.on_award(here, 0, 1);
+    let bids = bidder.review(Timestamp(9), &asks(5.0, 1.0, 1), Moving::Free);
+    assert_eq!((bids.len(), bids[0].0), (1, here), "it lowers its level where it is");
+    assert!(bidder.on_eviction(here, 0, 2));
+    assert!(!bidder.is_placed());
 }
 
 #[test]

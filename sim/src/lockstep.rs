@@ -193,6 +193,10 @@ impl Requester {
         let picture = &self.picture;
         let asks = picture.asks.iter().enumerate().map(|(j, ask)| (node_id(j), *ask));
         let open = self.bidder.states().any(|state| state == SeatState::Open);
+        // As sessions do: whoever has lost so often goes on without.
+        let open = open
+            && self.bidder.tally().rounds
+                < starling_protocol::session::Config::default().forecasts_max;
         let openings = match self.forecast.as_mut().filter(|_| open) {
             Some(forecast) => forecast.openings(&self.bidder, asks),
             None => Vec::new(),

@@ -34,7 +34,7 @@ fn check_bound(seeds: u64, setup: &Setup) {
     assert!(rounds.iter().any(|rounds| *rounds > 1), "no piece ever competed: nothing was tested");
 }
 
-fn check_bound_of(seeds: u64, setup: &Setup) -> Vec<u32> {
+fn check_bound_of(seeds: u64, setup: &Setup) -> Vec<u64> {
     let mut rounds = Vec::new();
     runner::over_seeds(
         0..seeds,

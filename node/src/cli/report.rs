@@ -38,10 +38,17 @@ impl AuctionReport {
     /// One line.
     pub(super) fn line(&self) -> String {
         format!(
-            "{} rounds, {} bids, {} messages, agreed after {:.0} ms",
-            self.rounds, self.bids, self.messages, self.ms
+            "{}, {}, {} messages, agreed after {:.0} ms",
+            count(self.rounds, "round"),
+            count(self.bids, "bid"),
+            self.messages,
+            self.ms
         )
     }
+}
+
+fn count(number: u32, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// One report for each piece of a plan.

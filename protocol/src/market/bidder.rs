@@ -320,6 +320,13 @@ impl Bidder {
 
     /// An eviction: bid again, unless there is a second place. Says whether it was news.
     pub fn on_eviction(&mut self, from: NodeId, index: u16, attempt: u32) -> bool {
+        if let Some(seat) = self.lowering(from, &Lease { index, attempt })
+            && seat.aside.is_some_and(|aside| aside.bid.attempt == attempt)
+        {
+            // The bid for its own place had won, and the news of that is still on its way: with it
+            // the old place has gone.
+            seat.standing = Standing::Doubtful;
+        }
         self.drop_bid(from, index, attempt).is_some()
     }
 

@@ -87,7 +87,7 @@ impl Default for Config {
             bidding: Bidding::Forecast,
             gather: Duration::from_millis(200),
             doubt: Duration::from_millis(500),
-            forecasts_max: 8,
+            forecasts_max: 2,
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
