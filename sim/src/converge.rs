@@ -14,7 +14,7 @@
 //! and adverts go on for ever and don't count.
 //!
 //! In rounds ([`Timing::Rounds`]) there is no network: the auction runs in [`lockstep`](crate::lockstep), and other
-//! algorithms ([`baseline`](crate::baseline)) count rounds as they define them.
+//! algorithms ([`baseline`]) count rounds as they define them.
 
 use std::time::Duration;
 
