@@ -459,4 +459,4 @@ pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32
 /// So often a piece may move for any gain above eps, until it has rested for
 /// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
 const MOVES_FREE: u32 = 4;
-const MOVES_FORGOTTEN: Duration = Duration::from_secs(600);
+const MOVES_FORGOTTEN: Duration = Duration::from_secs(60);

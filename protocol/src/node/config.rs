@@ -78,9 +78,9 @@ impl Config {
             speed,
             // 100 Mbit/s Ethernet.
             bandwidth: 12_500_000,
-            advert_every: Duration::from_secs(5),
+            advert_every: Duration::from_secs(4),
             advert_gap: Duration::from_millis(100),
-            advert_every_each: Duration::from_millis(500),
+            advert_every_each: Duration::from_millis(750),
             adverts_lost_max: 2,
             install_grace: Duration::from_secs(30),
             sessions_max: 256,
