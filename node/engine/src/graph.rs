@@ -54,6 +54,13 @@ pub enum Op {
     MaxPool(MaxPool),
     /// The same values in another shape.
     Reshape,
+    /// Some rows of an image, without the others. No file has it: strips are cut with it.
+    Rows {
+        /// The first row.
+        start: usize,
+        /// How many, at least 1.
+        len: usize,
+    },
     /// Softmax over `size` values that lie `inner` apart.
     Softmax {
         /// How many values sum to one.
@@ -79,6 +86,7 @@ impl Op {
             Self::MatMul(_) => "MatMul",
             Self::MaxPool(_) => "MaxPool",
             Self::Reshape => "Reshape",
+            Self::Rows { .. } => "Rows",
             Self::Softmax { .. } => "Softmax",
         }
     }
@@ -100,6 +108,7 @@ impl Op {
             | Self::GlobalAveragePool
             | Self::MaxPool(_)
             | Self::Reshape
+            | Self::Rows { .. }
             | Self::Softmax { .. } => Vec::new(),
         }
     }

@@ -54,6 +54,7 @@ mod onnx;
 pub mod picture;
 mod piece;
 mod profile;
+mod rows;
 mod shape;
 mod slice;
 mod tensor;
@@ -63,13 +64,14 @@ pub use blake3::Hash;
 pub use bytes::Bytes;
 
 pub use device::DeviceChoice;
-pub use error::{ImportError, LoadError, RunError, TensorError};
+pub use error::{ImportError, LoadError, RowsError, RunError, TensorError};
 pub use graph::{
     Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand, TensorId, Window,
 };
 pub use model::Model;
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
+pub use rows::{LayerRows, RowRange, RowRule, RowWindow, StripCost};
 pub use slice::Slice;
 pub use tensor::{Tensor, TensorInfo};
 pub use weights::{Weight, WeightRef, WeightSource};

@@ -10,6 +10,8 @@ use crate::exec::portable::{self, Kernel};
 use crate::exec::{self, Value};
 use crate::graph::{Layer, TensorId};
 use crate::model::Model;
+use crate::rows::RowRange;
+use crate::rows::strip::{self, Strip};
 use crate::tensor::{Tensor, TensorInfo};
 
 /// A range of a model's layers, folded, with its weights on a device.
@@ -17,6 +19,8 @@ use crate::tensor::{Tensor, TensorInfo};
 /// Running it changes nothing in it: threads may share one, and each run has its own activations.
 pub struct Piece {
     layers: Range<usize>,
+    /// For each step the layer that it is, if it is one of the model's.
+    numbers: Vec<Option<usize>>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     steps: Vec<Step>,
@@ -74,6 +78,7 @@ impl Piece {
         Ok(Self {
             weight_bytes: weight_bytes(range),
             slots: slots.bytes.len(),
+            numbers: layers.clone().map(Some).collect(),
             layers,
             inputs,
             outputs,
@@ -82,6 +87,28 @@ impl Piece {
             peak_activation_bytes,
             device,
         })
+    }
+
+    /// Loads a strip: a range of layers for some rows of what they make, one range for each
+    /// tensor of [`Model::frontier`] after them.
+    ///
+    /// The piece takes the rows of [`Model::needed_rows`], and gives the rows asked for. Both leave
+    /// out the tensors of which there are none; the others follow in the frontier's order, with
+    /// the heights that [`input_info`](Self::input_info) and [`output_info`](Self::output_info)
+    /// say.
+    ///
+    /// # Errors
+    /// When the layers are not a range of the model, the rows not one range for each tensor alive
+    /// after them, or there is no row at all.
+    pub fn load_rows(
+        model: &Model,
+        layers: Range<usize>,
+        rows: &[RowRange],
+        device: DeviceChoice,
+    ) -> Result<Self, LoadError> {
+        let Strip { model, numbers, outputs } = strip::strip(model, layers.clone(), rows)?;
+        let piece = Self::load(&model, 0..model.layers().len(), device)?;
+        Ok(Self { layers, numbers, outputs, ..piece })
     }
 
     /// The layers of the model that the piece runs.
@@ -135,10 +162,10 @@ impl Piece {
         for (slot, input) in slots.iter_mut().zip(inputs) {
             *slot = Some(exec::upload(input, &self.device));
         }
-        for (step, layer) in self.steps.iter().zip(self.layers.clone()) {
+        for (step, layer) in self.steps.iter().zip(&self.numbers) {
             let output = step.kernel.run(step.take_inputs(&mut slots));
             slots[step.output] = Some(output);
-            after_layer(layer);
+            layer.iter().copied().for_each(&mut *after_layer);
         }
         let download = |(&slot, info): (&usize, &TensorInfo)| {
             let value =

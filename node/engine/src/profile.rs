@@ -90,6 +90,7 @@ impl OpClass {
             | Op::GlobalAveragePool
             | Op::MaxPool(_)
             | Op::Reshape
+            | Op::Rows { .. }
             | Op::Softmax { .. } => Self::Memory,
         }
     }
@@ -108,7 +109,8 @@ pub(crate) fn profile(model: &Model) -> Profile {
     }
 }
 
-fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
+/// The cost of a layer of the model.
+pub(crate) fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
     let output = model.tensor(layer.output);
     LayerCost {
         name: layer.name.clone(),
@@ -141,6 +143,8 @@ fn flops(model: &Model, layer: &Layer) -> u64 {
         Op::AveragePool(pool) => windows(pool.window.kernel),
         // The same bytes under another shape.
         Op::Flatten | Op::Reshape => 1,
+        // What it leaves out it does not read.
+        Op::Rows { .. } => written.saturating_mul(2),
         Op::Activation
         | Op::Add(_)
         | Op::BatchNorm(_)
@@ -161,7 +165,7 @@ fn matmul_depth(model: &Model, layer: &Layer) -> u64 {
 /// The tensors alive across every cut.
 ///
 /// A long graph in which much stays alive to the end would take quadratic memory: refused.
-pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportError> {
+pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorId>>, ImportError> {
     let layers = graph.layers.len();
     let lives = lives(graph);
     let total: usize =
@@ -180,8 +184,7 @@ pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportErr
     // The ends are as the file has them: all inputs, used or not, and the outputs in their order.
     ids[0].clone_from(&graph.inputs);
     ids[layers].clone_from(&graph.outputs);
-    let info = |id: &TensorId| graph.tensors[id.0].clone();
-    Ok(ids.iter().map(|cut| cut.iter().map(info).collect()).collect())
+    Ok(ids)
 }
 
 /// For each tensor the first and the last cut that it is alive across; the last is never before

@@ -67,6 +67,11 @@ enum Main {
     MeanOfChannels {
         shape: [usize; 2],
     },
+    Rows {
+        shape: [usize; 3],
+        start: usize,
+        len: usize,
+    },
     Softmax {
         shape: [usize; 3],
     },
@@ -103,6 +108,10 @@ pub(crate) fn prepare(model: &Model, layer: &Layer, device: &Device) -> Kernel {
         }
         Op::MatMul(operand) => prepare_matmul(layer, operand, &input, device),
         Op::MaxPool(pool) => prepare_max_pool(pool, input(0)),
+        Op::Rows { start, len } => {
+            let [batch, channels, height, width] = image(input(0));
+            Main::Rows { shape: [batch * channels, height, width], start: *start, len: *len }
+        }
         Op::Softmax { size, inner } => {
             Main::Softmax { shape: [shape::product(output) / size / inner, *size, *inner] }
         }
@@ -275,6 +284,9 @@ impl Main {
                 flat(max_pool2d(first.reshape(*shape), options.clone()))
             }
             Self::MeanOfChannels { shape } => flat(first.reshape::<2, _>(*shape).mean_dim(1)),
+            Self::Rows { shape, start, len } => {
+                flat(first.reshape::<3, _>(*shape).narrow(1, *start, *len))
+            }
             Self::Softmax { shape } => flat(softmax(first.reshape::<3, _>(*shape), 1)),
             Self::Concat { .. } => unreachable!("handled above, for it takes any number of inputs"),
         }
