@@ -73,5 +73,5 @@ pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
 pub use rows::{LayerRows, RowRange, RowRule, RowWindow, StripCost};
 pub use slice::Slice;
-pub use tensor::{Tensor, TensorInfo};
+pub use tensor::{DType, Tensor, TensorInfo};
 pub use weights::{Weight, WeightRef, WeightSource};

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Value;
 use crate::fold;
 use crate::graph::{Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand};
-use crate::model::Model;
 use crate::shape::{self, RANK_MAX};
+use crate::tensor::TensorInfo;
 use crate::weights::Weight;
 
 /// A layer with its weights on a device.
@@ -85,9 +85,9 @@ enum Constant {
 }
 
 /// Folds a layer and puts its weights on the device.
-pub(crate) fn prepare(model: &Model, layer: &Layer, device: &Device) -> Kernel {
-    let input = |i: usize| &model.tensor(layer.inputs[i]).shape[..];
-    let output = &model.tensor(layer.output).shape;
+pub(crate) fn prepare(tensors: &[TensorInfo], layer: &Layer, device: &Device) -> Kernel {
+    let input = |i: usize| &tensors[layer.inputs[i].0].shape[..];
+    let output = &tensors[layer.outputs[0].0].shape;
     let main = match &layer.op {
         Op::Activation | Op::Flatten | Op::Reshape => Main::Nothing,
         Op::Add(operand) => prepare_add(layer, operand, &input, device),
@@ -232,13 +232,18 @@ fn prepare_matmul<'a>(
 
 impl Kernel {
     /// Computes the layer; takes its inputs over, so that it may compute in place.
-    pub(crate) fn run(&self, inputs: Vec<Value>) -> Value {
-        activate(self.main.run(inputs), self.activation)
+    pub(crate) fn run(&self, inputs: Vec<Value>) -> Vec<Value> {
+        // The one that works on values of any type.
+        if let Main::Rows { shape, start, len } = self.main {
+            return inputs.into_iter().map(|input| input.rows(shape, start, len)).collect();
+        }
+        let inputs = inputs.into_iter().map(Value::into_float).collect();
+        vec![Value::Float(activate(self.main.run(inputs), self.activation))]
     }
 }
 
 impl Main {
-    fn run(&self, inputs: Vec<Value>) -> Value {
+    fn run(&self, inputs: Vec<Tensor<1>>) -> Tensor<1> {
         if let Self::Concat { shapes } = self {
             return concat(inputs, shapes);
         }
@@ -284,25 +289,23 @@ impl Main {
                 flat(max_pool2d(first.reshape(*shape), options.clone()))
             }
             Self::MeanOfChannels { shape } => flat(first.reshape::<2, _>(*shape).mean_dim(1)),
-            Self::Rows { shape, start, len } => {
-                flat(first.reshape::<3, _>(*shape).narrow(1, *start, *len))
-            }
             Self::Softmax { shape } => flat(softmax(first.reshape::<3, _>(*shape), 1)),
             Self::Concat { .. } => unreachable!("handled above, for it takes any number of inputs"),
+            Self::Rows { .. } => unreachable!("handled before, for it takes values of any type"),
         }
     }
 }
 
-fn concat(inputs: Vec<Value>, shapes: &[[usize; 2]]) -> Value {
+fn concat(inputs: Vec<Tensor<1>>, shapes: &[[usize; 2]]) -> Tensor<1> {
     // With one outer row, such as a batch of one along the channels, values just follow each other.
     if shapes.iter().all(|shape| shape[0] == 1) {
-        return Value::cat(inputs, 0);
+        return Tensor::cat(inputs, 0);
     }
     let rows = inputs.into_iter().zip(shapes).map(|(input, &shape)| input.reshape::<2, _>(shape));
     flat(Tensor::cat(rows.collect(), 1))
 }
 
-fn activate(value: Value, activation: Option<Activation>) -> Value {
+fn activate(value: Tensor<1>, activation: Option<Activation>) -> Tensor<1> {
     match activation {
         None => value,
         Some(Activation::Relu) => relu(value),
@@ -318,7 +321,7 @@ fn activate(value: Value, activation: Option<Activation>) -> Value {
 }
 
 /// Values with their shape taken off.
-fn flat<const D: usize>(tensor: Tensor<D>) -> Value {
+fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let elements = tensor.dims().iter().product::<usize>();
     tensor.reshape([elements])
 }

@@ -114,13 +114,13 @@ fn widen(table: &RowTable, index: usize, layer: &Layer, held: &mut [RowRange]) {
     let all = |id: &TensorId| RowRange::new(0, table.tensors[id.0].height);
     match table.rows(index) {
         LayerRows::Split(rules) => {
-            outputs(layer).iter().for_each(|output| held[output.0] = made);
+            layer.outputs.iter().for_each(|output| held[output.0] = made);
             for (input, rule) in layer.inputs.iter().zip(rules) {
                 held[input.0] = held[input.0].hull(rule.needed(made));
             }
         }
         LayerRows::Whole => {
-            for id in outputs(layer).iter().chain(&layer.inputs) {
+            for id in layer.outputs.iter().chain(&layer.inputs) {
                 held[id.0] = all(id);
             }
         }
@@ -129,7 +129,7 @@ fn widen(table: &RowTable, index: usize, layer: &Layer, held: &mut [RowRange]) {
 
 /// The rows that a layer makes: with several outputs, the same of each.
 pub(crate) fn made(layer: &Layer, held: &[RowRange]) -> RowRange {
-    outputs(layer).iter().fold(RowRange::EMPTY, |rows, output| rows.hull(held[output.0]))
+    layer.outputs.iter().fold(RowRange::EMPTY, |rows, output| rows.hull(held[output.0]))
 }
 
 /// The rows of each tensor alive before the layers that a strip takes.
@@ -187,9 +187,4 @@ fn check(model: &Model, layers: &Range<usize>, rows: &[RowRange]) -> Result<(), 
             height: range::height(&info.shape),
         }),
     }
-}
-
-/// What a layer makes.
-fn outputs(layer: &Layer) -> &[TensorId] {
-    std::slice::from_ref(&layer.output)
 }

@@ -99,7 +99,7 @@ impl RowWindow {
 /// How a layer's rows follow from those of its inputs.
 pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
     let input = |i: usize| &model.tensor(layer.inputs[i]).shape[..];
-    let output = &model.tensor(layer.output).shape[..];
+    let output = &model.tensor(layer.outputs[0]).shape[..];
     if output.len() != 4 {
         return LayerRows::Whole;
     }

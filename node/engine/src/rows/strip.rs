@@ -121,16 +121,18 @@ impl<'a> Builder<'a> {
             LayerRows::Split(_) => {
                 let shape = |id: TensorId| &self.model.tensor(id).shape[..];
                 let height = range::height(shape(layer.inputs[0]));
-                rule::narrow(&layer.op, height, needed[0], made, shape(layer.output))
+                rule::narrow(&layer.op, height, needed[0], made, shape(layer.outputs[0]))
             }
         };
-        let output = self.define(layer.output);
+        let outputs = layer.outputs.iter().map(|&id| self.define(id)).collect();
         self.layers.push(Layer {
             name: layer.name.clone(),
             op,
             activation: layer.activation,
             inputs,
-            output,
+            constants: layer.constants.clone(),
+            outputs,
+            results: layer.results.clone(),
             nodes: Vec::new(),
         });
         self.numbers.push(Some(index));
@@ -168,7 +170,9 @@ impl<'a> Builder<'a> {
             op: Op::Rows { start: rows.start - held.start, len: rows.len() },
             activation: None,
             inputs: vec![self.parts[&(id, held)]],
-            output,
+            constants: Vec::new(),
+            outputs: vec![output],
+            results: vec![0],
             nodes: Vec::new(),
         });
         self.numbers.push(None);
@@ -192,5 +196,5 @@ impl<'a> Builder<'a> {
 
 /// A tensor of fewer rows.
 fn part(info: &TensorInfo, name: String, rows: RowRange) -> TensorInfo {
-    TensorInfo { name, shape: range::with_height(&info.shape, rows.len()) }
+    TensorInfo { name, dtype: info.dtype, shape: range::with_height(&info.shape, rows.len()) }
 }
