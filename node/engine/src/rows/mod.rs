@@ -25,8 +25,8 @@
 //! not row 0 but the next that it does not step over; [`RowWindow`] says how the crate counts.
 //! Layers that work value by value need the rows that they make. A tensor that several layers
 //! read must have the smallest range that has the rows of all. Applied backwards, layer by layer,
-//! this gives what a strip needs of each tensor before its layers. It is exact: the first and
-//! the last row are read, and no row beyond them is.
+//! this gives what a strip needs of each tensor before its layers. It is exact: some row that the
+//! strip makes reads the first of them, some row reads the last, and none reads beyond.
 //!
 //! Everything else (matrix products, sums over all rows, other shapes) needs all rows, and makes
 //! all of its own: [`LayerRows::Whole`]. Strips of such layers are right, but save nothing. A
@@ -72,8 +72,8 @@ impl Model {
     /// strip, its rows of each tensor.
     ///
     /// Every row is in exactly one strip. Each strip has a row of each tensor that has as many
-    /// rows as there are strips; a strip may have none of a tensor of fewer. Weights that are no
-    /// positive number count as nothing; if all do, the strips are equal.
+    /// rows as there are strips; a strip may have none of a tensor of fewer. Weights that are not
+    /// positive and finite count as nothing; if all do, the strips are equal.
     ///
     /// # Panics
     /// When there is no such cut.

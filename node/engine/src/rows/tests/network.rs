@@ -73,9 +73,24 @@ impl Step {
 }
 
 impl Network {
-    /// The same without what is not linear.
+    /// The same without what is not linear, and so that every row that a layer reads has an
+    /// effect on what it makes.
+    ///
+    /// Only the last step may be dilated. Strips have no holes, so a step makes rows that the next
+    /// one steps over; only with a dilation do such rows reach further than those next to them.
     pub(crate) fn linear(mut self) -> Self {
         self.steps.retain(Step::is_linear);
+        let last = self.steps.len().saturating_sub(1);
+        for (i, step) in self.steps.iter_mut().enumerate() {
+            match step {
+                Step::AveragePool { window, .. } | Step::Conv { window, .. } => {
+                    *window = window.narrow();
+                    window.dilation[0] = if i == last { window.dilation[0] } else { 1 };
+                }
+                Step::Branches { dilation, .. } if i < last => *dilation = 1,
+                _ => {}
+            }
+        }
         self
     }
 
@@ -166,15 +181,28 @@ impl Arbitrary for Window {
 }
 
 impl Window {
-    /// A window that makes images of the same size, but for the stride, whatever its kernel.
+    /// A window that keeps the image's size, but for the stride, whatever its kernel.
     fn same(kernel: usize, stride: usize, dilation: usize) -> Self {
-        let reach = (kernel - 1) * dilation;
-        let (before, after) = (reach / 2, reach.div_ceil(2));
+        let split = |reach: usize| (reach / 2, reach.div_ceil(2));
+        let columns = kernel.min(3);
+        let ((top, bottom), (left, right)) = (split((kernel - 1) * dilation), split(columns - 1));
         Self {
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            dilation: [dilation; 2],
-            padding: [before, before, after, after],
+            kernel: [kernel, columns],
+            stride: [stride, 1],
+            dilation: [dilation, 1],
+            padding: [top, left, bottom, right],
+        }
+    }
+
+    /// The same for rows, but for one column: no value of a row is seen by no window.
+    fn narrow(&self) -> Self {
+        let [top, _, bottom, _] = self.padding;
+        let rows = |sizes: [usize; 2]| [sizes[0], 1];
+        Self {
+            kernel: rows(self.kernel),
+            stride: rows(self.stride),
+            dilation: rows(self.dilation),
+            padding: [top, 0, bottom, 0],
         }
     }
 
@@ -348,7 +376,8 @@ impl Builder {
 pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
     let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     std::iter::repeat_with(next).take(count).collect()
