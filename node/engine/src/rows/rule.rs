@@ -1,7 +1,7 @@
 //! Which rows of its inputs a layer reads to make rows of its output.
 
 use super::range::RowRange;
-use crate::graph::{AveragePool, Conv, Layer, MaxPool, Op, Operand, Window};
+use crate::graph::{AveragePool, Conv, Layer, MaxPool, Op, TensorId, Window};
 use crate::model::Model;
 use crate::shape;
 
@@ -98,55 +98,40 @@ impl RowWindow {
 
 /// How a layer's rows follow from those of its inputs.
 pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
-    let input = |i: usize| &model.tensor(layer.inputs[i]).shape[..];
-    let output = &model.tensor(layer.outputs[0]).shape[..];
-    if output.len() != 4 {
-        return LayerRows::Whole;
-    }
+    let shape = |id: &TensorId| &model.tensor(*id).shape[..];
+    let inputs: Vec<_> = layer.inputs.iter().map(shape).collect();
+    let output = layer.outputs.first().map_or(&[][..], shape);
     match &layer.op {
-        Op::Activation | Op::BatchNorm(_) => same(1),
-        Op::Add(operand) => broadcast(layer, operand, &input, output),
-        Op::AveragePool(pool) => window(&pool.window, input(0), output),
-        Op::Concat { axis: 2 } => LayerRows::Whole,
-        Op::Concat { .. } => same(layer.inputs.len()),
-        Op::Conv(conv) => window(&conv.window, input(0), output),
-        Op::MaxPool(pool) => window(&pool.window, input(0), output),
+        _ if inputs.is_empty() || output.len() != 4 => LayerRows::Whole,
+        Op::Activation | Op::Add(_) | Op::BatchNorm(_) => value_by_value(layer, &inputs, output),
+        Op::AveragePool(pool) => window(&pool.window, inputs[0], output),
+        Op::Concat { axis } if *axis != 2 => LayerRows::Split(vec![RowRule::Same; inputs.len()]),
+        Op::Conv(conv) => window(&conv.window, inputs[0], output),
+        Op::MaxPool(pool) => window(&pool.window, inputs[0], output),
         Op::Softmax { size, inner } => softmax(*size, *inner, output),
-        Op::Flatten
-        | Op::Gemm(_)
-        | Op::GlobalAveragePool
-        | Op::MatMul(_)
-        | Op::Reshape
-        | Op::Rows { .. } => LayerRows::Whole,
+        // Right for any operator there is. One that is to be split also needs a look at `narrow`.
+        _ => LayerRows::Whole,
     }
 }
 
-fn same(inputs: usize) -> LayerRows {
-    LayerRows::Split(vec![RowRule::Same; inputs])
-}
-
-/// Operands of another rank, or constants that differ from row to row, would have to be cut in
-/// other ways than images are: such layers are rare, and stay whole.
-fn broadcast<'a>(
-    layer: &Layer,
-    operand: &Operand,
-    input: &impl Fn(usize) -> &'a [usize],
-    output: &[usize],
-) -> LayerRows {
-    let constant = match operand {
-        Operand::Activation => None,
-        Operand::ConstantLeft(weight) | Operand::ConstantRight(weight) => Some(weight.shape()),
-    };
-    if constant.is_some_and(|shape| shape::lead_with_ones(shape, 4)[2] != 1) {
-        return LayerRows::Whole;
-    }
-    let rule = |i: usize| match (input(i).len(), shape::lead_with_ones(input(i), 4)[2]) {
+/// Operands are broadcast to the output. Those of another rank, or constants that differ from row
+/// to row, would have to be cut in other ways than images are: such layers are rare, and stay
+/// whole.
+fn value_by_value(layer: &Layer, inputs: &[&[usize]], output: &[usize]) -> LayerRows {
+    let rows = |shape: &[usize]| shape::lead_with_ones(shape, 4)[2];
+    let rule = |shape: &&[usize]| match (shape.len(), rows(shape)) {
         (4, height) if height == output[2] => Some(RowRule::Same),
         (_, 1) => Some(RowRule::All),
         _ => None,
     };
-    let rules: Option<Vec<_>> = (0..layer.inputs.len()).map(rule).collect();
-    rules.map_or(LayerRows::Whole, LayerRows::Split)
+    let constants = layer.weights();
+    let rules: Option<Vec<_>> = inputs.iter().map(rule).collect();
+    match rules {
+        Some(rules) if constants.iter().all(|weight| rows(weight.shape()) == 1) => {
+            LayerRows::Split(rules)
+        }
+        _ => LayerRows::Whole,
+    }
 }
 
 /// A layer is whole if one of its windows may see nothing but padding: rows made of those alone
@@ -174,7 +159,7 @@ fn window(window: &Window, input: &[usize], output: &[usize]) -> LayerRows {
 fn softmax(size: usize, inner: usize, output: &[usize]) -> LayerRows {
     let [height, width] = [output[2], output[3]];
     if size * inner <= width || inner.is_multiple_of(height * width) {
-        same(1)
+        LayerRows::Split(vec![RowRule::Same])
     } else {
         LayerRows::Whole
     }
@@ -200,17 +185,7 @@ pub(crate) fn narrow(
         Op::Softmax { size, inner } if *size * *inner > shape[3] => {
             *inner = *inner / shape[2] * output.len();
         }
-        Op::Activation
-        | Op::Add(_)
-        | Op::BatchNorm(_)
-        | Op::Concat { .. }
-        | Op::Flatten
-        | Op::Gemm(_)
-        | Op::GlobalAveragePool
-        | Op::MatMul(_)
-        | Op::Reshape
-        | Op::Rows { .. }
-        | Op::Softmax { .. } => {}
+        _ => {}
     }
     op
 }

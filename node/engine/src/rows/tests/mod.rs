@@ -293,7 +293,7 @@ fn rows_that_only_pass_through_are_given_as_they_are() {
     assert_eq!(model.frontier(1).len(), 2);
     let piece = load(&model, 0..1, &[rows, RowRange::EMPTY]);
     let input = x.rows(rows).unwrap();
-    assert_eq!(run(&piece, &[input.clone()]), [input]);
+    assert_eq!(run(&piece, std::slice::from_ref(&input)), [input]);
     assert_eq!(piece.output_info()[0].name, "x");
 }
 
