@@ -42,13 +42,8 @@ struct LayerEntry {
 impl LayerEntry {
     /// The operations that some rows of the output take: their part of all, rounded up.
     fn flops_of(&self, made: RowRange) -> u64 {
-        let rows = match self.rows {
-            LayerRows::Split(_) => made.len(),
-            LayerRows::Whole if made.is_empty() => 0,
-            LayerRows::Whole => self.height,
-        };
-        let flops = (u128::from(self.flops) * rows as u128).div_ceil(self.height as u128);
-        flops as u64
+        let part = u128::from(self.flops) * made.len() as u128;
+        part.div_ceil(self.height as u128) as u64
     }
 }
 

@@ -198,6 +198,19 @@ fn broadcast_elements(model: &Model, layer: usize) -> u64 {
     all.map(|(&id, _)| model.tensor(id).elements()).sum()
 }
 
+#[test]
+fn each_row_alone_of_partial_windows_is_that_of_the_whole() {
+    for (model, height) in reference::partial_windows() {
+        let inputs = random_inputs(&model, 0);
+        let whole = run(&Piece::load(&model, 0..1, DeviceChoice::Cpu).unwrap(), &inputs);
+        let rows = model.outputs()[0].shape[2];
+        let strips = in_strips(&model, &(0..1), &vec![1.0; rows], &inputs);
+        assert_eq!(strips.len(), rows);
+        let distance = distance(&join(&whole, &strips), &whole);
+        assert!(distance < TOLERANCE, "{distance}: {height} rows, {:?}", model.layers()[0].op);
+    }
+}
+
 /// A chain that takes 8 rows to 4 and to 2.
 fn chain() -> Model {
     use network::{Groups, Step, Window};
