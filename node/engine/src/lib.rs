@@ -7,7 +7,9 @@
 //! - its [`Profile`]: what each layer costs, and what crosses each cut between two layers;
 //! - a [`Slice`]: the ONNX of a range of layers, and the names of the weights it needs. Another
 //!   machine turns these back into a model with [`Model::parse_slice`];
-//! - a [`Piece`]: a range of layers loaded on a device, ready to [`run`](Piece::run).
+//! - a [`Piece`]: a range of layers loaded on a device, ready to [`run`](Piece::run);
+//! - strips: pieces that make some rows of what their layers make, from the rows that
+//!   [`Model::needed_rows`] names, so that several machines compute a range of layers side by side.
 //!
 //! Running the pieces of a model one after the other gives the bytes that the whole model gives,
 //! wherever it is cut: what folds together is never cut apart, and a slice is read by the same

@@ -116,6 +116,27 @@ quickcheck! {
         TestResult::from_bool(needed == reference::needed_rows(&model, layers, &rows))
     }
 
+    fn any_rows_are_refused_or_right(network: Network, rows: Vec<(usize, usize)>, wild: bool) -> TestResult {
+        let Some(model) = network.build() else { return TestResult::discard() };
+        let cut = model.layers().len() / 2 + 1;
+        let limit = if wild { usize::MAX } else { 9 };
+        let row = |&(start, end): &(usize, usize)| RowRange::new(start % limit, end % limit);
+        let count = model.frontier(cut).len() + usize::from(wild);
+        let rows: Vec<_> = rows.iter().map(row).take(count).collect();
+        let needed = model.needed_rows(0..cut, &rows);
+        let loaded = Piece::load_rows(&model, 0..cut, &rows, DeviceChoice::Cpu);
+        let taken = |piece: Piece| bytes(piece.input_info());
+        let same = match (needed, loaded, model.strip_cost(0..cut, &rows)) {
+            (Ok(needed), Ok(piece), Ok(cost)) => {
+                cost.input_rows == needed && taken(piece) == cost.input_bytes
+            }
+            (Ok(_), Err(LoadError::Rows(RowsError::Nothing)), Ok(cost)) => cost.output_bytes == 0,
+            (Err(a), Err(LoadError::Rows(b)), Err(c)) => a == b && b == c,
+            _ => false,
+        };
+        TestResult::from_bool(same)
+    }
+
     fn each_end_of_the_needed_rows_has_an_effect(network: Network, part: (usize, usize)) -> TestResult {
         let Some(model) = network.linear().build() else { return TestResult::discard() };
         let layers = 0..model.layers().len();
