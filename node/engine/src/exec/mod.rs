@@ -1,5 +1,6 @@
 //! Execution. Inside a piece, activations are Burn tensors and stay on the device.
 
+pub(crate) mod kernels;
 pub(crate) mod portable;
 
 use burn::tensor::{
