@@ -40,9 +40,8 @@
 //! another layer does, as around a residual block, a layer that cuts rows out goes between.
 //!
 //! The strips of a range of layers, joined, are what the whole range makes, up to the rounding of
-//! sums: kernels may add in another order on images of another height. Nothing else differs. The
-//! tests bound it by 1e-5 of the largest magnitude; Burn's own kernels give the same bytes for
-//! nearly all networks.
+//! sums: kernels may add in another order on images of another height, and those that compute tiles
+//! begin them elsewhere. Nothing else differs. The tests bound it by 1e-5 of the largest magnitude.
 
 pub(crate) mod plan;
 pub(crate) mod range;
