@@ -61,12 +61,14 @@ pub enum ImportError {
         hash: Hash,
     },
     /// An operator that this engine does not implement.
-    #[error("operator {op} (node '{node}') is not supported")]
+    #[error("operator {op} of opset {opset} (node '{node}') is not supported")]
     UnsupportedOperator {
         /// The operator's type, with its domain if it is not ONNX's own.
         op: String,
         /// The node's name, or that of its output.
         node: String,
+        /// The version of the operators that the model asks for.
+        opset: i64,
     },
     /// A node that is malformed, or uses its operator in a way that is not supported.
     #[error("node '{node}' ({op}): {problem}")]
@@ -77,6 +79,19 @@ pub enum ImportError {
         op: String,
         /// What is wrong, and with what.
         problem: String,
+    },
+    /// An input that the engine needs to know when it reads a model, because shapes depend on it.
+    #[error(
+        "node '{node}' ({op}): input '{tensor}' is computed, where only a constant is supported"
+    )]
+    Computed {
+        /// The node's name, or that of its output.
+        node: String,
+        /// The operator's type.
+        op: String,
+        /// The input. If it is one of the graph, it can be fixed to a value
+        /// ([`ImportOptions::fix`](crate::ImportOptions::fix)).
+        tensor: String,
     },
     /// A tensor that is malformed, too large or of a type that is not supported.
     #[error("tensor '{tensor}': {problem}")]

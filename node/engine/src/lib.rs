@@ -69,10 +69,15 @@ pub use bytes::Bytes;
 pub use device::DeviceChoice;
 pub use error::{ImportError, LoadError, RowsError, RunError, TensorError};
 pub use graph::{
-    Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand, TensorId, Window,
+    Activation, Arg, AveragePool, BatchNorm, Binary, Conv, ConvNd, Coordinates, CumSum,
+    DepthToSpace, Direction, Extreme, Gather, Gemm, Interpolation, Layer, MaxPool, Nary, Nearest,
+    Normalize, Op, Operand, Pad, PadMode, PoolNd, Pooling, Product, Reduce, Reduction, Remainder,
+    Resize, ResizeAxis, Scatter, ScatterUpdate, Slice as SliceOp, SoftmaxLike, TensorId, Tie, TopK,
+    Triangle, Unary, Window, WindowNd,
 };
 pub use model::Model;
-pub use options::{Kernels, LoadOptions, Memory};
+pub use onnx::operators::table::{SupportedOperator, supported_operators};
+pub use options::{ImportOptions, Kernels, LoadOptions, Memory};
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
 pub use rows::{LayerRows, RowRange, RowRule, RowWindow, StripCost};

@@ -1,9 +1,12 @@
 //! Which rows of its inputs a layer reads to make rows of its output.
 
 use super::range::RowRange;
-use crate::graph::{AveragePool, Conv, Layer, MaxPool, Op, TensorId, Window};
+use crate::graph::{
+    AveragePool, Conv, Layer, MaxPool, Normalize, Op, SoftmaxLike, TensorId, Window,
+};
 use crate::model::Model;
 use crate::shape;
+use crate::weights::Weight;
 
 /// Whether a layer can make some rows of its output without the others, and from what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,12 +106,31 @@ pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
     let output = layer.outputs.first().map_or(&[][..], shape);
     match &layer.op {
         _ if inputs.is_empty() || output.len() != 4 => LayerRows::Whole,
-        Op::Activation | Op::Add(_) | Op::BatchNorm(_) => value_by_value(layer, &inputs, output),
+        Op::Activation
+        | Op::Add(_)
+        | Op::BatchNorm(_)
+        | Op::Binary(_)
+        | Op::Cast
+        | Op::Identity
+        | Op::Nary(_)
+        | Op::Normalize(Normalize::Batch { .. })
+        | Op::Unary(_)
+        | Op::Where => value_by_value(layer, &inputs, output),
         Op::AveragePool(pool) => window(&pool.window, inputs[0], output),
-        Op::Concat { axis } if *axis != 2 => LayerRows::Split(vec![RowRule::Same; inputs.len()]),
         Op::Conv(conv) => window(&conv.window, inputs[0], output),
         Op::MaxPool(pool) => window(&pool.window, inputs[0], output),
-        Op::Softmax { size, inner } => softmax(*size, *inner, output),
+        Op::Concat { axis } | Op::Split { axis, .. } if *axis != 2 => {
+            within_rows(layer, &inputs, output)
+        }
+        Op::Pad(pad) if pad.amounts.get(2) == Some(&(0, 0)) => within_rows(layer, &inputs, output),
+        Op::Slice(slice) if slice.dims.get(2) == Some(&(0, 1)) => {
+            within_rows(layer, &inputs, output)
+        }
+        Op::Softmax { size, inner }
+        | Op::SoftmaxLike(
+            SoftmaxLike::Hardmax { size, inner } | SoftmaxLike::Log { size, inner },
+        ) => softmax(*size, *inner, output),
+        Op::Transpose { order } if order.get(2) == Some(&2) => within_rows(layer, &inputs, output),
         // Right for any operator there is. One that is to be split also needs a look at `narrow`.
         _ => LayerRows::Whole,
     }
@@ -131,6 +153,17 @@ fn value_by_value(layer: &Layer, inputs: &[&[usize]], output: &[usize]) -> Layer
             LayerRows::Split(rules)
         }
         _ => LayerRows::Whole,
+    }
+}
+
+/// Values move within their rows, if all images have the same ones and no constant has any.
+fn within_rows(layer: &Layer, inputs: &[&[usize]], output: &[usize]) -> LayerRows {
+    let same = |shape: &&[usize]| shape.len() == 4 && shape[2] == output[2];
+    let image = |(_, weight): &(usize, Weight)| weight.shape().len() == 4;
+    if inputs.iter().all(same) && !layer.constants.iter().any(image) {
+        LayerRows::Split(vec![RowRule::Same; inputs.len()])
+    } else {
+        LayerRows::Whole
     }
 }
 
@@ -182,7 +215,10 @@ pub(crate) fn narrow(
             window.padding[0] = padding(window, input_height, input, output);
         }
         // Sums over anything but a row have all rows between two of their values.
-        Op::Softmax { size, inner } if *size * *inner > shape[3] => {
+        Op::Softmax { size, inner }
+        | Op::SoftmaxLike(
+            SoftmaxLike::Hardmax { size, inner } | SoftmaxLike::Log { size, inner },
+        ) if *size * *inner > shape[3] => {
             *inner = *inner / shape[2] * output.len();
         }
         _ => {}

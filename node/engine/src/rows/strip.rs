@@ -7,7 +7,7 @@ use super::plan;
 use super::range::{self, RowRange};
 use super::rule::{self, LayerRows};
 use crate::error::RowsError;
-use crate::graph::{Layer, Op, TensorId};
+use crate::graph::{Layer, Op, Slice, TensorId};
 use crate::model::Model;
 use crate::onnx::import::Graph;
 use crate::tensor::TensorInfo;
@@ -165,9 +165,14 @@ impl<'a> Builder<'a> {
             name.push('\'');
         }
         let output = self.push(part(info, name.clone(), rows));
+        let mut dims = vec![(0, 1); info.shape.len()];
+        // Only images have several rows: anything else is taken as it is.
+        if let [_, _, height, _] = &mut dims[..] {
+            height.0 = rows.start - held.start;
+        }
         self.layers.push(Layer {
             name,
-            op: Op::Rows { start: rows.start - held.start, len: rows.len() },
+            op: Op::Slice(Slice { dims }),
             activation: None,
             inputs: vec![self.parts[&(id, held)]],
             constants: Vec::new(),

@@ -356,6 +356,9 @@ fn random_networks_have_all_that_can_be_split_and_more() {
         "Concat",
         "Conv",
         "MaxPool",
+        "Mul",
+        "Split",
+        "Abs",
         "Softmax",
     ];
     for op in split {

@@ -28,11 +28,13 @@ pub(crate) enum Step {
     Branches { kernel: usize, stride: usize, dilation: usize },
     Concat { kernel: usize },
     Conv { window: Window, groups: Groups, filters: usize },
+    Gate,
     LeakyRelu,
     MaxPool { window: Window, ceil: bool },
     Relu,
     Residual { kernel: usize },
     Shifted,
+    Shuffle,
     Softmax { axis: i64 },
 }
 
@@ -63,10 +65,12 @@ impl Step {
             | Self::Concat { .. }
             | Self::Conv { .. }
             | Self::Shifted => true,
-            Self::LeakyRelu
+            Self::Gate
+            | Self::LeakyRelu
             | Self::MaxPool { .. }
             | Self::Relu
             | Self::Residual { .. }
+            | Self::Shuffle
             | Self::Softmax { .. } => false,
         }
     }
@@ -156,11 +160,13 @@ impl Arbitrary for Step {
             conv.clone(),
             conv.clone(),
             conv,
+            Self::Gate,
             Self::LeakyRelu,
             max,
             Self::Relu,
             Self::Residual { kernel },
             Self::Shifted,
+            Self::Shuffle,
             softmax,
         ];
         g.choose(&steps).unwrap().clone()
@@ -305,6 +311,11 @@ impl Builder {
                 Groups::One => self.conv(last, window, 1, *filters),
                 Groups::Two => self.conv(last, window, 2, 2 * filters),
             },
+            Step::Gate => {
+                let mean = self.node("GlobalAveragePool", &[last], Vec::new());
+                let gate = self.node("Sigmoid", &[&mean], Vec::new());
+                self.node("Mul", &[last, &gate], Vec::new())
+            }
             Step::LeakyRelu => {
                 let alpha = AttributeProto {
                     name: Some("alpha".to_owned()),
@@ -328,6 +339,14 @@ impl Builder {
             Step::Shifted => {
                 let mean = self.node("GlobalAveragePool", &[last], Vec::new());
                 self.node("Add", &[last, &mean], Vec::new())
+            }
+            Step::Shuffle => {
+                let left = self.node("Split", &[last], vec![int("axis", 1), int("num_outputs", 2)]);
+                let right = format!("{left}_right");
+                let split = self.graph.node.last_mut().unwrap();
+                split.output.push(right.clone());
+                let left = self.node("Abs", &[&left], Vec::new());
+                self.node("Concat", &[&right, &left], vec![int("axis", 1)])
             }
             Step::Softmax { axis } => self.node("Softmax", &[last], vec![int("axis", *axis)]),
         }

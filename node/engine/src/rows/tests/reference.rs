@@ -19,7 +19,8 @@ pub(crate) fn needed_rows(model: &Model, layers: Range<usize>, rows: &[RowRange]
     }
     for layer in model.layers()[layers.clone()].iter().rev() {
         // Rows between two that are needed are made, too: strips have no holes.
-        let made = hull(&needed[layer.outputs[0].0]);
+        let rows = layer.outputs.iter().flat_map(|output| needed[output.0].iter().copied());
+        let made = hull(&rows.collect());
         for row in made.start..made.end {
             for (i, &input) in layer.inputs.iter().enumerate() {
                 needed[input.0].extend(read(model, layer, i, row));
@@ -43,8 +44,14 @@ fn read(model: &Model, layer: &Layer, input: usize, row: usize) -> Vec<usize> {
     let output = &model.tensor(layer.outputs[0]).shape;
     let all = || (0..shape[2]).collect();
     match &layer.op {
-        Op::Add(Operand::Activation) if shape[2] != output[2] => vec![0],
-        Op::Activation | Op::Add(_) | Op::BatchNorm(_) | Op::Concat { .. } => vec![row],
+        Op::Add(Operand::Activation) | Op::Binary(_) if shape[2] != output[2] => vec![0],
+        Op::Activation
+        | Op::Add(_)
+        | Op::BatchNorm(_)
+        | Op::Binary(_)
+        | Op::Concat { .. }
+        | Op::Split { .. }
+        | Op::Unary(_) => vec![row],
         Op::Softmax { size, inner } => {
             let column = size * inner;
             if *inner == shape[3] && *size == shape[2] && column > shape[3] {
