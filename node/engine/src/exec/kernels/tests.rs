@@ -420,7 +420,7 @@ fn sums_are_finished() {
         Isa::all().into_iter().all(|isa| {
             let mut output = vec![f32::NAN; count];
             Crew::gather(|crew| {
-                super::blocks::add(isa, crew, &left, right, case.finish, &mut output)
+                super::blocks::add(isa, crew, &left, right, case.finish, &mut output);
             });
             close(&output, &expected, 1.0)
         })
