@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::{assert_close, fixture, read, run_whole, travel};
-use starling_engine::{Model, Tensor};
+use starling_engine::{Model, SupportedOperator, Tensor, supported_operators};
 
 /// The same values as `pattern` in `operators.py`.
 fn pattern(shape: &[usize], seed: i64) -> Tensor {
@@ -90,3 +90,22 @@ fn every_case_is_in_a_family() {
     assert_eq!(names.iter().find(|name| !prefixes.contains(&family(name))), None);
     assert!(names.len() > 250, "{}", names.len());
 }
+
+#[test]
+fn the_documentation_lists_every_operator() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/OPERATORS.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, listed) = text.split_once(TABLE_HEAD).unwrap();
+    let row = |operator: SupportedOperator| {
+        let SupportedOperator { name, since, until, limits } = operator;
+        let until = until.map_or("on".to_owned(), |until| format!("to {until}"));
+        format!("| `{name}` | {since} {until} | {limits} |\n")
+    };
+    let table: String = supported_operators().into_iter().map(row).collect();
+    if std::env::var_os("STARLING_WRITE_DOCS").is_some() {
+        return fs::write(&path, format!("{before}{TABLE_HEAD}{table}")).unwrap();
+    }
+    assert_eq!(listed, table, "write it anew with STARLING_WRITE_DOCS=1");
+}
+
+const TABLE_HEAD: &str = "| operator | opsets | not supported, or only |\n|---|---|---|\n";
