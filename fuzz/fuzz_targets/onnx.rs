@@ -1,13 +1,24 @@
-//! Any bytes as a model: importing, profiling, slicing and dividing into strips never panic, and a
-//! slice of an imported model can be imported itself.
+//! Any bytes as a model, and any bytes as the choices of a small graph of any operators: importing,
+//! profiling, slicing, dividing into strips and running never panic, a slice of an imported model
+//! can be imported itself, and pieces give the bytes of the whole.
 
 #![no_main]
+
+#[path = "../../node/engine/tests/common/grammar.rs"]
+mod grammar;
+#[path = "../../node/engine/tests/common/running.rs"]
+mod running;
 
 use libfuzzer_sys::fuzz_target;
 use starling_engine::{Bytes, Model};
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(model) = Model::parse(Bytes::copy_from_slice(bytes), "fuzz") else { return };
+    // No model begins with this letter, so one corpus has both kinds of input.
+    let file = match bytes.strip_prefix(b"g") {
+        Some(choices) => grammar::model(choices).into(),
+        None => Bytes::copy_from_slice(bytes),
+    };
+    let Ok(model) = Model::parse(file, "fuzz") else { return };
     let profile = model.profile();
     let layers = model.layers().len();
     assert_eq!(profile.cuts.len(), layers + 1);
@@ -25,4 +36,5 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(slice.layers().len(), count);
         }
     }
+    running::run_if_small(&model);
 });

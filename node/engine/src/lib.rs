@@ -36,7 +36,8 @@
 //! ```
 //!
 //! Files and slices may come from anyone. Reading one never panics, and takes time and memory in
-//! proportion to its size. Whether a model that reads is worth running, given the memory that its
+//! proportion to its size, and beside that no more than 256 MiB and a moment for what it computes of
+//! constants. What is not supported is refused then: a model that reads also runs. Whether a model that reads is worth running, given the memory that its
 //! [`Profile`] says it takes, is for the caller to decide.
 //!
 //! The crate knows nothing of peers, bids or sockets, and keeps no threads of its own: operators

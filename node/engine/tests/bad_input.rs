@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod common;
+#[path = "common/grammar.rs"]
+mod grammar;
+#[path = "common/running.rs"]
+mod running;
 
 use std::fs;
 use std::path::Path;
@@ -167,3 +171,65 @@ fn import_and_profile(onnx: Bytes, source: &Model) -> Result<(), ImportError> {
     assert_eq!(Model::parse_slice(again.onnx, &model)?.profile(), profile);
     Ok(())
 }
+
+#[test]
+fn damaged_operators_never_panic_even_when_they_run() {
+    let files = fs::read_dir(fixture("operators")).unwrap();
+    let mut paths: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    paths.sort();
+    let sources: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let (mut ran, mut refused) = (0, 0);
+    let mut g = Gen::new(100);
+    for i in 0..DAMAGED_RUNS {
+        let which = i % sources.len();
+        let mut bytes = sources[which].clone();
+        let damages: Vec<Damage> = (0..=i % 3).map(|_| Damage::arbitrary(&mut g)).collect();
+        damages.iter().for_each(|damage| damage.apply(&mut bytes));
+        let outcome = std::panic::catch_unwind(|| import_and_run(&bytes));
+        match outcome {
+            Ok(Outcome::Ran) => ran += 1,
+            Ok(Outcome::Refused) => refused += 1,
+            Ok(Outcome::TooLarge) => {}
+            Err(_) => panic!("{} panics after {damages:?}", paths[which].display()),
+        }
+    }
+    assert!(ran > 1_000 && refused > 1_000, "{ran} ran, {refused} refused");
+}
+
+enum Outcome {
+    Ran,
+    Refused,
+    TooLarge,
+}
+
+fn import_and_run(bytes: &[u8]) -> Outcome {
+    match Model::parse(Bytes::copy_from_slice(bytes), "test") {
+        Err(_) => Outcome::Refused,
+        Ok(model) if running::run_if_small(&model) => Outcome::Ran,
+        Ok(_) => Outcome::TooLarge,
+    }
+}
+
+#[test]
+fn graphs_of_any_operators_never_panic_even_when_they_run() {
+    let (mut ran, mut refused) = (0, 0);
+    let mut g = Gen::new(160);
+    for _ in 0..ANY_GRAPHS {
+        let bytes = Vec::<u8>::arbitrary(&mut g);
+        let outcome = std::panic::catch_unwind(|| import_and_run(&grammar::model(&bytes)));
+        match outcome {
+            Ok(Outcome::Ran) => ran += 1,
+            Ok(Outcome::Refused) => refused += 1,
+            Ok(Outcome::TooLarge) => {}
+            Err(_) => panic!("the graph of {bytes:?} panics"),
+        }
+    }
+    assert!(ran > ANY_GRAPHS / 10 && refused > 1_000, "{ran} ran, {refused} refused");
+}
+
+/// As many files as take some seconds.
+const DAMAGED_RUNS: usize = 20_000;
+
+/// As many graphs as take some seconds.
+const ANY_GRAPHS: usize = 50_000;

@@ -171,12 +171,20 @@ fn read_image(path: &Path, model: &Model) -> Result<Tensor, Failure> {
 fn check_shapes(model: &Model, tensors: &[Tensor]) -> Result<(), Failure> {
     let wanted: Vec<&[usize]> = model.inputs().iter().map(|info| info.shape.as_slice()).collect();
     let given: Vec<&[usize]> = tensors.iter().map(Tensor::shape).collect();
-    if wanted == given {
-        return Ok(());
+    if wanted != given {
+        return Err(Failure(format!(
+            "the model takes inputs of shapes {wanted:?}, but --input gives {given:?}"
+        )));
     }
-    Err(Failure(format!(
-        "the model takes inputs of shapes {wanted:?}, but --input gives {given:?}"
-    )))
+    match model.inputs().iter().zip(tensors).find(|(info, tensor)| info.dtype != tensor.dtype()) {
+        Some((info, tensor)) => Err(Failure(format!(
+            "the model's input {} is of type {}, but --input gives {}",
+            info.name,
+            info.dtype,
+            tensor.dtype()
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn run_locally(

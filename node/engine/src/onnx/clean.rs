@@ -37,7 +37,8 @@ pub(crate) fn clean(
     let nodes = live_nodes(graph.node, &outputs);
     let used: HashSet<&str> =
         nodes.iter().flat_map(|node| &node.input).map(String::as_str).collect();
-    let mut cleaner = Cleaner { opset, ..Cleaner::default() };
+    let read = used.iter().map(|&name| name.to_owned()).chain(outputs.iter().cloned()).collect();
+    let mut cleaner = Cleaner { opset, read, ..Cleaner::default() };
     cleaner.add_initializers(&graph.initializer, &used, source)?;
     let initializers =
         graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
@@ -51,6 +52,8 @@ pub(crate) fn clean(
 #[derive(Default)]
 struct Cleaner {
     opset: i64,
+    /// The names that some node or the caller reads.
+    read: HashSet<String>,
     nodes: Vec<NodeProto>,
     constants: HashMap<String, Arc<Constant>>,
     inputs: Vec<TensorInfo>,
@@ -129,7 +132,7 @@ impl Cleaner {
             }
             Some("Identity" | "Dropout") => {
                 let root = self.passed_on(&node)?;
-                if let Some(mask) = node.output.get(1).filter(|name| !name.is_empty()) {
+                if let Some(mask) = node.output.get(1).filter(|name| self.read.contains(*name)) {
                     self.add_mask(&node, &root, mask)?;
                 }
                 self.define(&output, &root)?;

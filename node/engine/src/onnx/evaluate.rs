@@ -15,7 +15,7 @@ use super::view::{self, NodeView};
 use crate::device::DeviceChoice;
 use crate::error::ImportError;
 use crate::exec::{self, portable};
-use crate::graph::{Layer, TensorId};
+use crate::graph::{Layer, Op, TensorId};
 use crate::profile;
 use crate::tensor::TensorInfo;
 use crate::weights::{Constant, Weight};
@@ -86,6 +86,14 @@ impl Evaluator {
 
     /// Leaves a node to be computed when the model runs.
     fn keep(&mut self, node: NodeProto, meaning: Meaning) -> Result<()> {
+        // What a node reads must be among its layer's inputs, or a slice would lack it.
+        let reads = |name: &&String| match self.scope.values.get(*name) {
+            Some(id) => !meaning.inputs.contains(id),
+            None => false,
+        };
+        if let Some(name) = node.input.iter().find(reads) {
+            return Err(view::computed(&node, name));
+        }
         if let Some(made) = meaning.outputs.iter().find(|made| made.shape.contains(&0)) {
             let problem =
                 format!("its result of shape {:?} is empty, which is not supported", made.shape);
@@ -131,6 +139,14 @@ impl Evaluator {
             outputs,
             nodes: Vec::new(),
         };
+        // Padding and windows may take far more memory than what comes of them.
+        let slides = matches!(
+            layer.op,
+            Op::AveragePool(_) | Op::Conv(_) | Op::ConvNd(_) | Op::MaxPool(_) | Op::PoolNd(_)
+        );
+        if slides {
+            return Err(too_large(node));
+        }
         let bytes = layer.outputs.iter().map(|id| scope.tensors[id.0].bytes()).sum();
         self.spend(node, bytes, profile::flops(&scope.tensors, &layer))?;
         Ok(run(&scope, &layer))
@@ -141,13 +157,15 @@ impl Evaluator {
         self.bytes = self.bytes.saturating_add(bytes);
         self.flops = self.flops.saturating_add(flops);
         if self.bytes > BYTES_MAX || self.flops > FLOPS_MAX {
-            return Err(view::node_error(
-                node,
-                "what the model computes from constants alone is too large; simplify it first (onnxsim)",
-            ));
+            return Err(too_large(node));
         }
         Ok(())
     }
+}
+
+fn too_large(node: &NodeProto) -> ImportError {
+    let problem = "what is computed from constants alone here is too much; simplify the model first (onnxsim)";
+    view::node_error(node, problem)
 }
 
 /// The scope of a node whose inputs are constants, in which they count as computed, too.
@@ -213,5 +231,5 @@ fn keep_constant_outputs(
 /// Most bytes of computed constants.
 const BYTES_MAX: u64 = 1 << 28;
 
-/// Most operations to compute them: about a second.
-const FLOPS_MAX: u64 = 1 << 31;
+/// Most operations to compute them: about a tenth of a second.
+const FLOPS_MAX: u64 = 1 << 28;

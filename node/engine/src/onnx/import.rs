@@ -67,7 +67,13 @@ pub(crate) fn import(
     if layers.is_empty() {
         return Err(ImportError::graph("it computes nothing"));
     }
-    let outputs = outputs.iter().map(|name| scope.values[name]).collect();
+    let output = |name: &String| {
+        let id = scope.values.get(name).copied();
+        id.ok_or_else(|| {
+            ImportError::tensor(name, "it is an output, but its node does not make it")
+        })
+    };
+    let outputs = outputs.iter().map(output).collect::<Result<_, _>>()?;
     Ok(Graph {
         tensors: scope.tensors,
         inputs,

@@ -19,7 +19,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 }
 
 /// The networks that `make.py` writes.
-pub(crate) const FIXTURES: [&str; 8] = [
+pub(crate) const FIXTURES: [&str; 11] = [
     "resnet18",
     "mobilenetv2",
     "squeezenet11",
@@ -28,6 +28,9 @@ pub(crate) const FIXTURES: [&str; 8] = [
     "nin",
     "tinyyolov2",
     "exporter",
+    "mobilenetv3",
+    "detector",
+    "nhwc",
 ];
 
 /// Opens a fixture's model.

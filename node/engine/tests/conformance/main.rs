@@ -131,6 +131,7 @@ fn entry(case: &Case, path: &run::Path) -> Entry {
     Entry {
         name: case.name.clone(),
         counts: case.has_known_types() && case.operators().iter().all(|op| cnn::is_cnn(op)),
+        alone: case.operators().len() == 1,
         typed: case.has_known_types(),
         outcome: if case.has_known_types() {
             run::run(case, path)

@@ -12,6 +12,8 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     /// Whether it is one of a convolutional network, on the engine's types.
     pub(crate) counts: bool,
+    /// Whether its model is one operator, and not a function written out in many.
+    pub(crate) alone: bool,
     /// Whether it is on the engine's types.
     pub(crate) typed: bool,
     pub(crate) outcome: Outcome,
@@ -59,9 +61,11 @@ impl Report {
     }
 
     /// The sets of cases that are counted, by their names in the report.
-    fn sets(&self) -> [(&'static str, Counts); 3] {
+    fn sets(&self) -> [(&'static str, Counts); 4] {
+        let counting = || self.entries.iter().filter(|entry| entry.counts);
         [
-            ("of convolutional networks", Counts::of(self.entries.iter().filter(|e| e.counts))),
+            ("of convolutional networks", Counts::of(counting())),
+            ("  of one operator each", Counts::of(counting().filter(|entry| entry.alone))),
             ("on the engine's types", Counts::of(self.entries.iter().filter(|e| e.typed))),
             ("all", Counts::of(self.entries.iter())),
         ]

@@ -76,10 +76,35 @@ fn attempt(case: &Case, path: &Path) -> Outcome {
     let results = (path.load)(&model)
         .map_err(|error| error.to_string())
         .and_then(|piece| piece.run(&given).map_err(|error| error.to_string()));
-    match results.and_then(|results| compare(&results, &outputs)) {
+    let checked = results.and_then(|results| {
+        compare(&results, &outputs)?;
+        in_pieces(&model, path, given).and_then(|pieces| same_bytes(&pieces, &results))
+    });
+    match checked {
         Ok(()) => Outcome::Passed { fixed },
         Err(reason) => failed(reason),
     }
+}
+
+/// Runs every layer as a slice of its own, one after the other.
+fn in_pieces(model: &Model, path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    (0..model.layers().len()).try_fold(inputs, |inputs, layer| {
+        let slice = model.slice(layer..layer + 1);
+        let slice = Model::parse_slice(slice.onnx, model).map_err(|error| error.to_string())?;
+        let piece = (path.load)(&slice).map_err(|error| error.to_string())?;
+        piece.run(&inputs).map_err(|error| error.to_string())
+    })
+}
+
+/// Wherever a model is cut, its pieces give the bytes of the whole.
+fn same_bytes(pieces: &[Tensor], whole: &[Tensor]) -> Result<(), String> {
+    let bytes = |tensors: &[Tensor]| -> Vec<Vec<u8>> {
+        tensors.iter().map(|tensor| tensor.as_bytes().to_vec()).collect()
+    };
+    if bytes(pieces) == bytes(whole) {
+        return Ok(());
+    }
+    Err("pieces give other bytes than the whole".to_owned())
 }
 
 /// Imports the model. Cases hand over axes, shapes and bounds as inputs, where networks have

@@ -340,7 +340,9 @@ pub(super) fn choose(site: &Site<'_>) -> Run {
 pub(super) fn cast(site: &Site<'_>) -> Run {
     let (dtype, device) = (site.output.0, site.device.clone());
     let width = if dtype == DType::I32 { IntDType::I32 } else { IntDType::I64 };
-    Box::new(move |values| {
+    // `CastLike` has a second argument, of which only the type counts.
+    Box::new(move |mut values| {
+        values.truncate(1);
         let [value] = take(values);
         vec![match (value, dtype) {
             (value, DType::F32) => Value::Float(float(value)),

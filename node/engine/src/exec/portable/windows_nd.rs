@@ -51,9 +51,17 @@ fn conv_deep(site: &Site<'_>, conv: &ConvNd) -> Run {
             conv_transpose3d(x.reshape(input), w.reshape(filters), None, options.clone())
         });
     }
+    // Burn pads both sides of three dimensions alike; otherwise it is done before.
+    let alike = padding.iter().all(|(before, after)| before == after);
+    let (before, padding) = if alike { (None, padding) } else { (Some(padding), [(0, 0); 3]) };
     let options = ConvOptions::new_with_padding(stride, padding, dilation, groups);
     forward(move |x, w, bias| {
-        flat(conv3d(x.reshape(input), w.reshape(filters), bias, options.clone()))
+        let x: Tensor<5> = x.reshape(input);
+        let x = match before {
+            Some(padding) => x.pad(padding, PadMode::Constant(0.0)),
+            None => x,
+        };
+        flat(conv3d(x, w.reshape(filters), bias, options.clone()))
     })
 }
 

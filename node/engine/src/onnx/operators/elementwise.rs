@@ -274,12 +274,11 @@ pub(crate) fn choose(view: &NodeView<'_>) -> Result<Reading> {
 
 /// `Cast` and `CastLike`.
 pub(crate) fn cast(view: &NodeView<'_>) -> Result<Reading> {
-    view.expect_inputs(1..=2)?;
-    let arguments = view.arguments([0])?;
-    let dtype = match view.input_name(1) {
-        Some(_) => view.info(1)?.dtype,
-        None => cast_target(view)?,
-    };
+    let like = view.node.op_type.as_deref() == Some("CastLike");
+    let count = if like { 2 } else { 1 };
+    view.expect_inputs(count..=count)?;
+    let arguments = view.arguments(0..count)?;
+    let dtype = if like { arguments.made[1].dtype } else { cast_target(view)? };
     let shape = arguments.shape(0).to_vec();
     Ok(arguments.one(Op::Cast, dtype, shape))
 }

@@ -181,7 +181,7 @@ pub(crate) fn non_max_suppression(view: &NodeView<'_>) -> Result<Reading> {
     if batches != score_batches || count != score_count {
         return Err(view.error("there is not one score for each box"));
     }
-    generate::bounded(view, &[count, count])?;
+    generate::bounded(view, &[batches, classes, count, count])?;
     let limit = usize::try_from(view.integer(2)?.unwrap_or(0)).unwrap_or(0).min(count);
     let overlap_max = view.scalar(3)?.unwrap_or(0.0);
     let score_min = view.scalar(4)?.unwrap_or(f32::NEG_INFINITY);

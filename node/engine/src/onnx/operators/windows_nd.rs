@@ -80,8 +80,11 @@ pub(crate) fn conv_transpose(view: &NodeView<'_>) -> Result<Reading> {
         )));
     }
     let mut window = window(view, spatial, Some(&filters[2..]))?;
-    let sizes = transposed_sizes(view, spatial, &mut window)?;
     let out_channels = filters[1].saturating_mul(groups);
+    let full = full_sizes(view, spatial, &window)?;
+    // The whole is made before it is cut.
+    view.check(shape::elements(&[&[input[0], out_channels], &full[..]].concat()))?;
+    let sizes = transposed_sizes(view, spatial, &full, &mut window)?;
     check_bias(view, arguments.made.get(2), out_channels)?;
     let output = [&[input[0], out_channels], &sizes[..]].concat();
     view.check(shape::elements(&output))?;
@@ -89,10 +92,24 @@ pub(crate) fn conv_transpose(view: &NodeView<'_>) -> Result<Reading> {
     Ok(arguments.one(op, DType::F32, output))
 }
 
+/// The spatial dimensions of a transposed convolution before anything is cut off.
+fn full_sizes(view: &NodeView<'_>, spatial: &[usize], window: &WindowNd) -> Result<Vec<usize>> {
+    let full = |i: usize| {
+        let extent = shape::extent(window, i)?;
+        (spatial[i] - 1)
+            .checked_mul(window.stride[i])
+            .and_then(|travel| travel.checked_add(extent))
+            .filter(|&full| full <= EXTENT_MAX)
+            .ok_or_else(|| format!("{spatial:?} by {:?} is too large", window.stride))
+    };
+    view.check((0..spatial.len()).map(full).collect())
+}
+
 /// The spatial dimensions of the result; sets the padding, which is what is cut off.
 fn transposed_sizes(
     view: &NodeView<'_>,
     spatial: &[usize],
+    full: &[usize],
     window: &mut WindowNd,
 ) -> Result<Vec<usize>> {
     let extra = numbers(view, "output_padding", spatial.len(), 0)?;
@@ -100,16 +117,8 @@ fn transposed_sizes(
     let auto_pad = view.string("auto_pad")?.unwrap_or("NOTSET");
     let mut sizes = Vec::new();
     for i in 0..spatial.len() {
-        let extent = view.check(shape::extent(window, i))?;
-        let full = (spatial[i] - 1)
-            .checked_mul(window.stride[i])
-            .and_then(|travel| travel.checked_add(extent))
-            .filter(|&full| full <= EXTENT_MAX)
-            .ok_or_else(|| {
-                view.error(format!("{spatial:?} by {:?} is too large", window.stride))
-            })?;
         // What lies beyond the last window is empty but for the bias.
-        let full = full + extra.as_ref().map_or(0, |extra| extra[i]);
+        let full = full[i] + extra.as_ref().map_or(0, |extra| extra[i]);
         let same = auto_pad.starts_with("SAME");
         let target = match &wanted {
             Some(wanted) => Some(wanted[i]),
