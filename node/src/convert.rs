@@ -32,7 +32,7 @@ pub(crate) fn total_work(profile: &Profile) -> Work {
 
 /// A measured speed.
 pub(crate) fn speed(measured: &calibrate::Speed) -> Speed {
-    Speed(measured.flops_per_s.map(|flops| flops as u64))
+    Speed(measured.units_per_s.map(|flops| flops as u64))
 }
 
 /// A tensor for the wire; no byte is copied.

@@ -12,7 +12,7 @@ use crate::onnx::proto::{
     TensorShape, TensorType, TypeProto, ValueInfoProto, data_type,
 };
 use crate::piece::Piece;
-use crate::profile::OpClass;
+use crate::profile::{LayerCost, OpClass};
 use crate::tensor::Tensor;
 
 /// The speed of a device.
@@ -21,13 +21,18 @@ pub struct Speed {
     /// FLOP/s for each class, at its [`OpClass::index`]; what a FLOP is, [`Profile`] says.
     ///
     /// [`Profile`]: crate::Profile
-    pub flops_per_s: [f64; OpClass::ALL.len()],
+    pub units_per_s: [f64; OpClass::ALL.len()],
 }
 
 impl Speed {
     /// FLOP/s for layers of this class; finite and positive.
     pub fn of(&self, class: OpClass) -> f64 {
-        self.flops_per_s[class.index()]
+        self.units_per_s[class.index()]
+    }
+
+    /// Seconds that a layer takes at this speed.
+    pub fn seconds(&self, cost: &LayerCost) -> f64 {
+        cost.flops as f64 / self.of(cost.class)
     }
 }
 
@@ -43,7 +48,7 @@ pub fn measure(
 ) -> Speed {
     let share = budget / OpClass::ALL.len() as u32;
     Speed {
-        flops_per_s: OpClass::ALL.map(|class| measure_class(class, share, device, after_layer)),
+        units_per_s: OpClass::ALL.map(|class| measure_class(class, share, device, after_layer)),
     }
 }
 

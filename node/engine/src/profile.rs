@@ -64,6 +64,17 @@ impl OpClass {
     pub const ALL: [Self; 5] =
         [Self::Dense, Self::Pointwise, Self::Depthwise, Self::Linear, Self::Memory];
 
+    /// The class in one word, for people and for JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Pointwise => "pointwise",
+            Self::Depthwise => "depthwise",
+            Self::Linear => "linear",
+            Self::Memory => "memory",
+        }
+    }
+
     /// The class's place in [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         match self {

@@ -67,7 +67,7 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
         json!({
             "name": layer.name,
             "op": layer.op,
-            "class": format!("{:?}", layer.class).to_lowercase(),
+            "class": layer.class.name(),
             "flops": layer.flops,
             "weight_bytes": layer.weight_bytes,
             "output_shape": layer.output_shape,
