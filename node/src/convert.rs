@@ -1,6 +1,6 @@
 //! Between the engine's words and the protocol's: profiles, speeds, tensors.
 
-use starling_engine::{Model, Profile, Tensor, TensorError, calibrate};
+use starling_engine::{Model, Profile, Tensor, TensorInfo, calibrate};
 use starling_protocol::{
     ModelId,
     model::{LayerProfile, ModelProfile, Speed, Work},
@@ -42,10 +42,21 @@ pub(crate) fn to_wire(tensor: Tensor) -> TensorBytes {
     TensorBytes { shape, data: tensor.into_bytes() }
 }
 
-/// A tensor from the wire.
-pub(crate) fn from_wire(tensor: TensorBytes) -> Result<Tensor, TensorError> {
-    let shape = tensor.shape.iter().map(|dim| *dim as usize).collect();
-    Tensor::from_bytes(shape, tensor.data)
+/// Tensors from the wire, of the types that the receiver expects; frames don't name them.
+///
+/// Their shapes are as they came; the error says what is wrong, to be logged.
+pub(crate) fn from_wire(
+    tensors: Vec<TensorBytes>,
+    expected: &[TensorInfo],
+) -> Result<Vec<Tensor>, String> {
+    if tensors.len() != expected.len() {
+        return Err(format!("{} tensors instead of {}", tensors.len(), expected.len()));
+    }
+    let one = |(tensor, info): (TensorBytes, &TensorInfo)| {
+        let shape = tensor.shape.iter().map(|dim| *dim as usize).collect();
+        Tensor::from_bytes(info.dtype, shape, tensor.data).map_err(|error| error.to_string())
+    };
+    tensors.into_iter().zip(expected).map(one).collect()
 }
 
 fn layer_work(layer: &starling_engine::LayerCost) -> Work {

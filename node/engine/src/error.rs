@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::Hash;
+use crate::tensor::DType;
 
 /// Why a file or a slice is not a model this engine can run.
 ///
@@ -116,6 +117,12 @@ pub enum TensorError {
         /// Bytes given.
         actual: u64,
     },
+    /// A truth value that is neither 0 nor 1.
+    #[error("a truth value is 0 or 1, not {value}")]
+    Truth {
+        /// The first such byte.
+        value: u8,
+    },
     /// The shape is beyond what the engine handles.
     #[error("shape {shape:?} is not usable: {problem}")]
     Shape {
@@ -151,6 +158,16 @@ pub enum RunError {
         expected: usize,
         /// Inputs given.
         actual: usize,
+    },
+    /// An input of the wrong type.
+    #[error("input '{name}' has values of type {expected}, not {actual}")]
+    InputType {
+        /// The input's name.
+        name: String,
+        /// The type it must have.
+        expected: DType,
+        /// The type given.
+        actual: DType,
     },
     /// An input of the wrong shape.
     #[error("input '{name}' has shape {expected:?}, not {actual:?}")]

@@ -6,6 +6,14 @@ use crate::weights::Weight;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TensorId(pub(crate) usize);
 
+impl Layer {
+    /// All constants that the layer needs.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let arguments = self.constants.iter().map(|(_, weight)| weight);
+        self.op.weights().into_iter().chain(arguments).collect()
+    }
+}
+
 /// One operator, with the batch normalization and the activation that fold into it.
 #[derive(Debug, Clone)]
 pub struct Layer {
@@ -17,8 +25,13 @@ pub struct Layer {
     pub activation: Option<Activation>,
     /// The activations it takes, in the operator's order; one may come twice.
     pub inputs: Vec<TensorId>,
-    /// The one it makes.
-    pub output: TensorId,
+    /// Which of the operator's arguments are constant: their places, and their values. The
+    /// others are the `inputs`.
+    pub constants: Vec<(usize, Weight)>,
+    /// The ones it makes that somebody reads, in the operator's order.
+    pub outputs: Vec<TensorId>,
+    /// Which of the operator's results those are.
+    pub(crate) results: Vec<usize>,
     /// The nodes of the file it was made from, by index: what a slice carries.
     pub(crate) nodes: Vec<usize>,
 }

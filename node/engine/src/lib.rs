@@ -71,5 +71,5 @@ pub use model::Model;
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
 pub use slice::Slice;
-pub use tensor::{Tensor, TensorInfo};
+pub use tensor::{DType, Tensor, TensorInfo};
 pub use weights::{Weight, WeightRef, WeightSource};

@@ -1,4 +1,4 @@
-//! NumPy's `.npy` files, for tensors of `f32` values: little-endian, row-major.
+//! NumPy's `.npy` files, for tensors of the engine's types: little-endian, row-major.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::error::TensorError;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Why a file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +42,16 @@ pub enum NpyError {
 /// Reads a tensor.
 ///
 /// # Errors
-/// When the file cannot be read, holds anything but row-major little-endian `f32` values, or has
-/// more or fewer of them than its header says.
+/// When the file cannot be read, holds anything but row-major little-endian values of one of the
+/// engine's types, or has more or fewer of them than its header says.
 pub fn read(path: &Path) -> Result<Tensor, NpyError> {
     let bytes = fs::read(path).map_err(|source| NpyError::Io { path: path.to_owned(), source })?;
     let bytes = Bytes::from(bytes);
-    let (shape, data) = parse(&bytes).map_err(|problem| NpyError::Format {
+    let (dtype, shape, data) = parse(&bytes).map_err(|problem| NpyError::Format {
         path: path.to_owned(),
         problem: problem.to_owned(),
     })?;
-    Tensor::from_bytes(shape, data)
+    Tensor::from_bytes(dtype, shape, data)
         .map_err(|source| NpyError::Tensor { path: path.to_owned(), source })
 }
 
@@ -61,8 +61,9 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
 /// When the file cannot be written.
 pub fn write(path: &Path, tensor: &Tensor) -> Result<(), NpyError> {
     let dims: String = tensor.shape().iter().map(|dim| format!("{dim}, ")).collect();
+    let descr = descr(tensor.dtype());
     let mut header =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
     // The data starts at a multiple of 64 bytes, so that it can be mapped.
     let unpadded = PREFIX_LEN + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
@@ -78,8 +79,8 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<(), NpyError> {
     fs::write(path, bytes).map_err(|source| NpyError::Io { path: path.to_owned(), source })
 }
 
-/// Takes a file apart into shape and data.
-fn parse(bytes: &Bytes) -> Result<(Vec<usize>, Bytes), &'static str> {
+/// Takes a file apart into type, shape and data.
+fn parse(bytes: &Bytes) -> Result<(DType, Vec<usize>, Bytes), &'static str> {
     const TRUNCATED: &str = "the file is cut short";
     if !bytes.starts_with(MAGIC) {
         return Err("it is not a .npy file");
@@ -92,15 +93,26 @@ fn parse(bytes: &Bytes) -> Result<(Vec<usize>, Bytes), &'static str> {
     let start = 8 + length_bytes;
     let header = bytes.get(start..start + header_len).ok_or(TRUNCATED)?;
     let header = std::str::from_utf8(header).map_err(|_| "its header is not text")?;
-    match value(header, "descr").map(|value| value.trim_matches(['\'', '"'])) {
-        Some("<f4") => {}
-        _ => return Err("its values are not little-endian f32; save array.astype('<f4')"),
-    }
+    let described = value(header, "descr").map(|value| value.trim_matches(['\'', '"']));
+    let dtype = DTYPES
+        .into_iter()
+        .find(|&dtype| described == Some(descr(dtype)))
+        .ok_or("its values are not little-endian f32; save array.astype('<f4')")?;
     if value(header, "fortran_order") != Some("False") {
         return Err("its values are in column-major order; save numpy.ascontiguousarray(array)");
     }
     let shape = shape(header).ok_or("its header has no valid shape")?;
-    Ok((shape, bytes.slice(start + header_len..)))
+    Ok((dtype, shape, bytes.slice(start + header_len..)))
+}
+
+/// What NumPy calls a type.
+fn descr(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "|b1",
+        DType::F32 => "<f4",
+        DType::I32 => "<i4",
+        DType::I64 => "<i8",
+    }
 }
 
 /// What the header's dictionary has for a key, up to the next comma.
@@ -121,6 +133,8 @@ fn shape(header: &str) -> Option<Vec<usize>> {
         .map(|dim| dim.parse().ok())
         .collect()
 }
+
+const DTYPES: [DType; 4] = [DType::Bool, DType::F32, DType::I32, DType::I64];
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -156,6 +170,20 @@ mod tests {
             write(file.path(), &tensor).unwrap();
             assert_eq!(read(file.path()).unwrap(), tensor);
             assert_eq!((fs::read(file.path()).unwrap().len() - 4 * count) % 64, 0);
+        }
+    }
+
+    #[test]
+    fn every_type_reads_back() {
+        let shape = || vec![2];
+        for tensor in [
+            Tensor::from_i64(shape(), vec![-1, i64::MAX]),
+            Tensor::from_i32(shape(), vec![-1, i32::MAX]),
+            Tensor::from_bool(shape(), &[true, false]),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            write(file.path(), tensor.as_ref().unwrap()).unwrap();
+            assert_eq!(read(file.path()).unwrap(), tensor.unwrap());
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Piece {
 struct Step {
     kernel: Kernel,
     inputs: Vec<usize>,
-    output: usize,
+    outputs: Vec<usize>,
     /// The slots that no later step reads.
     release: Vec<usize>,
 }
@@ -63,8 +63,8 @@ impl Piece {
             .iter()
             .map(|layer| Step {
                 inputs: layer.inputs.iter().map(|&id| slots.by_id(id)).collect(),
-                output: slots.by_id(layer.output),
-                kernel: portable::prepare(model, layer, &device),
+                outputs: layer.outputs.iter().map(|&id| slots.by_id(id)).collect(),
+                kernel: portable::prepare(&model.graph().tensors, layer, &device),
                 release: Vec::new(),
             })
             .collect();
@@ -114,7 +114,7 @@ impl Piece {
     /// The same inputs give the same bytes; on the CPU, whatever the number of threads.
     ///
     /// # Errors
-    /// When the number or the shapes of the inputs are not those of [`input_info`](Self::input_info).
+    /// When the number, the types or the shapes of the inputs are not those of [`input_info`](Self::input_info).
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         self.run_observed(inputs, &mut |_| ())
     }
@@ -136,8 +136,10 @@ impl Piece {
             *slot = Some(exec::upload(input, &self.device));
         }
         for (step, layer) in self.steps.iter().zip(self.layers.clone()) {
-            let output = step.kernel.run(step.take_inputs(&mut slots));
-            slots[step.output] = Some(output);
+            let outputs = step.kernel.run(step.take_inputs(&mut slots));
+            for (&slot, output) in step.outputs.iter().zip(outputs) {
+                slots[slot] = Some(output);
+            }
             after_layer(layer);
         }
         let download = |(&slot, info): (&usize, &TensorInfo)| {
@@ -152,14 +154,18 @@ impl Piece {
         if inputs.len() != self.inputs.len() {
             return Err(RunError::InputCount { expected: self.inputs.len(), actual: inputs.len() });
         }
-        match self.inputs.iter().zip(inputs).find(|(info, input)| info.shape != input.shape()) {
-            Some((info, input)) => Err(RunError::InputShape {
-                name: info.name.clone(),
-                expected: info.shape.clone(),
-                actual: input.shape().to_vec(),
-            }),
-            None => Ok(()),
+        for (info, input) in self.inputs.iter().zip(inputs) {
+            let name = info.name.clone();
+            if info.dtype != input.dtype() {
+                let (expected, actual) = (info.dtype, input.dtype());
+                return Err(RunError::InputType { name, expected, actual });
+            }
+            if info.shape != input.shape() {
+                let (expected, actual) = (info.shape.clone(), input.shape().to_vec());
+                return Err(RunError::InputShape { name, expected, actual });
+            }
         }
+        Ok(())
     }
 }
 
@@ -221,7 +227,7 @@ fn peak_bytes(steps: &[Step], bytes: &[u64], inputs: usize) -> u64 {
     let mut alive: u64 = bytes[..inputs].iter().sum();
     let mut peak = alive;
     for step in steps {
-        alive += bytes[step.output];
+        alive += step.outputs.iter().map(|&slot| bytes[slot]).sum::<u64>();
         peak = peak.max(alive);
         alive -= step.release.iter().map(|&slot| bytes[slot]).sum::<u64>();
     }
@@ -229,9 +235,5 @@ fn peak_bytes(steps: &[Step], bytes: &[u64], inputs: usize) -> u64 {
 }
 
 fn weight_bytes(layers: &[Layer]) -> u64 {
-    layers
-        .iter()
-        .flat_map(|layer| layer.op.weights())
-        .map(|weight| weight.bytes().len() as u64)
-        .sum()
+    layers.iter().flat_map(Layer::weights).map(|weight| weight.bytes().len() as u64).sum()
 }

@@ -29,9 +29,9 @@ pub struct LayerCost {
     pub flops: u64,
     /// Bytes of its weights, as they are in the file.
     pub weight_bytes: u64,
-    /// Bytes of its output.
+    /// Bytes of its outputs.
     pub output_bytes: u64,
-    /// The shape of its output.
+    /// The shape of its first output.
     pub output_shape: Vec<usize>,
 }
 
@@ -120,20 +120,20 @@ pub(crate) fn profile(model: &Model) -> Profile {
 }
 
 fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
-    let output = model.tensor(layer.output);
+    let output = layer.outputs.first().map(|&id| model.tensor(id));
     LayerCost {
         name: layer.name.clone(),
         op: layer.op.name(),
         class: OpClass::of(&layer.op),
         flops: flops(model, layer).max(1),
-        weight_bytes: layer.op.weights().iter().map(|weight| weight.bytes().len() as u64).sum(),
-        output_bytes: output.bytes(),
-        output_shape: output.shape.clone(),
+        weight_bytes: layer.weights().iter().map(|weight| weight.bytes().len() as u64).sum(),
+        output_bytes: layer.outputs.iter().map(|&id| model.tensor(id).bytes()).sum(),
+        output_shape: output.map(|info| info.shape.clone()).unwrap_or_default(),
     }
 }
 
 fn flops(model: &Model, layer: &Layer) -> u64 {
-    let written = model.tensor(layer.output).elements();
+    let written: u64 = layer.outputs.iter().map(|&id| model.tensor(id).elements()).sum();
     let read: u64 = layer.inputs.iter().map(|&id| model.tensor(id).elements()).sum();
     let windows =
         |kernel: [usize; 2]| written.saturating_mul(1 + kernel[0] as u64 * kernel[1] as u64);
@@ -200,7 +200,9 @@ pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportErr
 fn lives(graph: &Graph) -> Vec<(usize, usize)> {
     let mut lives = vec![(0, 0); graph.tensors.len()];
     for (i, layer) in graph.layers.iter().enumerate() {
-        lives[layer.output.0] = (i + 1, i + 1);
+        for output in &layer.outputs {
+            lives[output.0] = (i + 1, i + 1);
+        }
         for input in &layer.inputs {
             lives[input.0].1 = i;
         }

@@ -38,6 +38,17 @@ pub(crate) fn from_i64(dims: &[i64]) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
+/// Dimensions of a constant, which may be empty: a list of no axes, for example.
+pub(crate) fn of_constant(dims: &[i64]) -> Result<Vec<usize>> {
+    if !dims.contains(&0) {
+        return from_i64(dims);
+    }
+    // The other dimensions must be usable all the same.
+    let others: Vec<i64> = dims.iter().map(|&dim| if dim == 0 { 1 } else { dim }).collect();
+    let shape = from_i64(&others)?;
+    Ok(shape.into_iter().zip(dims).map(|(size, &dim)| if dim == 0 { 0 } else { size }).collect())
+}
+
 /// An axis that may count from the end, as an index into `0..rank`.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
     let counted = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };

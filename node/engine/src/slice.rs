@@ -87,7 +87,8 @@ pub(crate) fn weights(onnx: &Bytes) -> Result<Vec<WeightRef>, ImportError> {
 fn value_info(info: &TensorInfo) -> ValueInfoProto {
     let dimension = |&dim: &usize| Dimension { dim_value: Some(dim as i64), dim_param: None };
     let shape = TensorShape { dim: info.shape.iter().map(dimension).collect() };
-    let tensor_type = TensorType { elem_type: Some(data_type::FLOAT), shape: Some(shape) };
+    let tensor_type =
+        TensorType { elem_type: Some(data_type::code(info.dtype)), shape: Some(shape) };
     ValueInfoProto {
         name: Some(info.name.clone()),
         r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),

@@ -1,4 +1,6 @@
-//! Tensors as they enter and leave a piece: a shape, and `f32` values in row-major order.
+//! Tensors as they enter and leave a piece: a type, a shape, and values in row-major order.
+
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -10,11 +12,53 @@ compile_error!(
     "tensors travel as little-endian bytes and are used in place: big-endian machines are not supported"
 );
 
-/// The name and the shape of a tensor of a graph; its elements are always `f32`.
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DType {
+    /// A truth value in one byte, 0 or 1.
+    Bool,
+    /// A number in single precision. Half-precision models compute in this type, too.
+    F32,
+    /// A signed number of 32 bits.
+    I32,
+    /// A signed number of 64 bits.
+    I64,
+}
+
+impl DType {
+    /// How many bytes an element takes, in memory and on the wire.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Bool => 1,
+            Self::F32 | Self::I32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// Whether elements are whole numbers; truth values are not.
+    pub fn is_int(self) -> bool {
+        matches!(self, Self::I32 | Self::I64)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::F32 => "f32",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+        })
+    }
+}
+
+/// The name, the type and the shape of a tensor of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorInfo {
     /// The tensor's name in the graph.
     pub name: String,
+    /// The type of its elements.
+    pub dtype: DType,
     /// Its dimensions, outermost first; NCHW for images.
     pub shape: Vec<usize>,
 }
@@ -27,20 +71,21 @@ impl TensorInfo {
 
     /// How many bytes the tensor takes, in memory and on the wire.
     pub fn bytes(&self) -> u64 {
-        self.elements().saturating_mul(4)
+        self.elements().saturating_mul(self.dtype.bytes() as u64)
     }
 }
 
-/// A tensor of `f32` values: contiguous, row-major, little-endian.
+/// A tensor of values of one type: contiguous, row-major, little-endian.
 ///
 /// Cloning shares the values, and neither [`as_bytes`](Self::as_bytes) nor
 /// [`into_bytes`](Self::into_bytes) copies, so a tensor can go from a socket through a piece
 /// and to the next socket without one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
+    dtype: DType,
     /// The dimensions, outermost first.
     pub(crate) shape: Vec<usize>,
-    /// Aligned for `f32`, and as long as the shape says: every constructor sees to it.
+    /// Aligned for the type, and as long as the shape says: every constructor sees to it.
     data: Bytes,
 }
 
@@ -50,26 +95,72 @@ impl Tensor {
     /// # Errors
     /// When there are not exactly as many values as the shape says, or the shape is too large.
     pub fn from_f32(shape: Vec<usize>, values: Vec<f32>) -> Result<Self, TensorError> {
-        Self::from_bytes(shape, Bytes::from_owner(Values(values)))
+        Self::from_bytes(DType::F32, shape, Bytes::from_owner(Values(values)))
+    }
+
+    /// A tensor of the given values, like [`from_f32`](Self::from_f32).
+    ///
+    /// # Errors
+    /// When there are not exactly as many values as the shape says, or the shape is too large.
+    pub fn from_i64(shape: Vec<usize>, values: Vec<i64>) -> Result<Self, TensorError> {
+        Self::from_bytes(DType::I64, shape, Bytes::from_owner(Values(values)))
+    }
+
+    /// A tensor of the given values, like [`from_f32`](Self::from_f32).
+    ///
+    /// # Errors
+    /// When there are not exactly as many values as the shape says, or the shape is too large.
+    pub fn from_i32(shape: Vec<usize>, values: Vec<i32>) -> Result<Self, TensorError> {
+        Self::from_bytes(DType::I32, shape, Bytes::from_owner(Values(values)))
+    }
+
+    /// A tensor of the given truth values, in row-major order.
+    ///
+    /// # Errors
+    /// When there are not exactly as many values as the shape says, or the shape is too large.
+    pub fn from_bool(shape: Vec<usize>, values: &[bool]) -> Result<Self, TensorError> {
+        let bytes: Vec<u8> = values.iter().map(|&value| u8::from(value)).collect();
+        Self::from_bytes(DType::Bool, shape, bytes)
     }
 
     /// A tensor of the given little-endian bytes.
     ///
-    /// They are shared, not copied, unless they are not aligned for `f32`.
+    /// They are shared, not copied, unless they are not aligned for the type.
     ///
     /// # Errors
-    /// When there are not exactly as many bytes as the shape says, or the shape is too large.
-    pub fn from_bytes(shape: Vec<usize>, bytes: impl Into<Bytes>) -> Result<Self, TensorError> {
+    /// When there are not exactly as many bytes as type and shape say, the shape is too large, or
+    /// a truth value is neither 0 nor 1.
+    pub fn from_bytes(
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: impl Into<Bytes>,
+    ) -> Result<Self, TensorError> {
         let bytes = bytes.into();
         let elements = shape::elements(&shape).map_err(|problem| TensorError::Shape {
             shape: shape.clone(),
             problem: problem.to_string(),
         })?;
-        let (expected, actual) = (elements as u64 * 4, bytes.len() as u64);
+        let (expected, actual) = ((elements * dtype.bytes()) as u64, bytes.len() as u64);
         if expected != actual {
             return Err(TensorError::Length { shape, expected, actual });
         }
-        Ok(Self { shape, data: aligned(bytes) })
+        if dtype == DType::Bool
+            && let Some(&value) = bytes.iter().find(|&&byte| byte > 1)
+        {
+            return Err(TensorError::Truth { value });
+        }
+        let data = match dtype {
+            DType::Bool => bytes,
+            DType::F32 => aligned::<f32>(bytes),
+            DType::I32 => aligned::<i32>(bytes),
+            DType::I64 => aligned::<i64>(bytes),
+        };
+        Ok(Self { dtype, shape, data })
+    }
+
+    /// The type of the values.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The dimensions, outermost first.
@@ -78,8 +169,35 @@ impl Tensor {
     }
 
     /// The values in row-major order.
+    ///
+    /// # Panics
+    /// When the values are of another type.
     pub fn as_f32(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.data)
+        self.values(DType::F32)
+    }
+
+    /// The values in row-major order.
+    ///
+    /// # Panics
+    /// When the values are of another type.
+    pub fn as_i64(&self) -> &[i64] {
+        self.values(DType::I64)
+    }
+
+    /// The values in row-major order.
+    ///
+    /// # Panics
+    /// When the values are of another type.
+    pub fn as_i32(&self) -> &[i32] {
+        self.values(DType::I32)
+    }
+
+    /// The values in row-major order, each 0 or 1.
+    ///
+    /// # Panics
+    /// When the values are of another type.
+    pub fn as_bool(&self) -> &[u8] {
+        self.values(DType::Bool)
     }
 
     /// The values as little-endian bytes, in row-major order.
@@ -91,23 +209,28 @@ impl Tensor {
     pub fn into_bytes(self) -> Bytes {
         self.data
     }
+
+    fn values<T: bytemuck::AnyBitPattern>(&self, dtype: DType) -> &[T] {
+        assert_eq!(self.dtype, dtype, "the tensor's values are read as they are");
+        bytemuck::cast_slice(&self.data)
+    }
 }
 
 /// Owned values behind `Bytes`.
-struct Values(Vec<f32>);
+struct Values<T>(Vec<T>);
 
-impl AsRef<[u8]> for Values {
+impl<T: bytemuck::NoUninit> AsRef<[u8]> for Values<T> {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
     }
 }
 
-/// The same bytes at an address where they can be read as `f32`.
-fn aligned(bytes: Bytes) -> Bytes {
-    if bytemuck::try_cast_slice::<u8, f32>(&bytes).is_ok() {
+/// The same bytes at an address where they can be read as `T`.
+fn aligned<T: bytemuck::Pod + Send + Sync>(bytes: Bytes) -> Bytes {
+    if bytemuck::try_cast_slice::<u8, T>(&bytes).is_ok() {
         return bytes;
     }
-    Bytes::from_owner(Values(bytemuck::pod_collect_to_vec(&bytes)))
+    Bytes::from_owner(Values::<T>(bytemuck::pod_collect_to_vec(&bytes)))
 }
 
 #[cfg(test)]
@@ -116,10 +239,20 @@ mod tests {
 
     #[test]
     fn values_survive_the_way_through_bytes() {
-        let tensor = Tensor::from_f32(vec![2, 2], vec![1.0, -2.5, 3.0, f32::MAX]).unwrap();
-        let again = Tensor::from_bytes(vec![2, 2], tensor.clone().into_bytes()).unwrap();
-        assert_eq!(again, tensor);
-        assert_eq!(again.as_f32(), [1.0, -2.5, 3.0, f32::MAX]);
+        let shape = || vec![2, 2];
+        let floats = Tensor::from_f32(shape(), vec![1.0, -2.5, 3.0, f32::MAX]).unwrap();
+        let longs = Tensor::from_i64(shape(), vec![1, -2, i64::MIN, i64::MAX]).unwrap();
+        let ints = Tensor::from_i32(shape(), vec![1, -2, i32::MIN, i32::MAX]).unwrap();
+        let flags = Tensor::from_bool(shape(), &[true, false, false, true]).unwrap();
+        for tensor in [&floats, &longs, &ints, &flags] {
+            let bytes = tensor.clone().into_bytes();
+            assert_eq!(bytes.len(), 4 * tensor.dtype().bytes());
+            assert_eq!(Tensor::from_bytes(tensor.dtype(), shape(), bytes).unwrap(), *tensor);
+        }
+        assert_eq!(floats.as_f32(), [1.0, -2.5, 3.0, f32::MAX]);
+        assert_eq!(longs.as_i64(), [1, -2, i64::MIN, i64::MAX]);
+        assert_eq!(ints.as_i32(), [1, -2, i32::MIN, i32::MAX]);
+        assert_eq!(flags.as_bool(), [1, 0, 0, 1]);
     }
 
     #[test]
@@ -129,7 +262,8 @@ mod tests {
         for offset in 1..4 {
             let mut shifted = vec![0u8; offset - 1];
             shifted.extend_from_slice(&bytes);
-            let tensor = Tensor::from_bytes(vec![3], Bytes::from(shifted).slice(offset..)).unwrap();
+            let bytes = Bytes::from(shifted).slice(offset..);
+            let tensor = Tensor::from_bytes(DType::F32, vec![3], bytes).unwrap();
             assert_eq!(tensor.as_f32(), [1.5, -0.25, 8.0]);
         }
     }
@@ -138,7 +272,15 @@ mod tests {
     fn length_must_match_the_shape() {
         let error = Tensor::from_f32(vec![2, 3], vec![0.0; 5]).unwrap_err();
         assert_eq!(error.to_string(), "a tensor of shape [2, 3] has 24 bytes, not 20");
+        let error = Tensor::from_i64(vec![2, 3], vec![0; 5]).unwrap_err();
+        assert_eq!(error.to_string(), "a tensor of shape [2, 3] has 48 bytes, not 40");
         assert!(Tensor::from_f32(vec![usize::MAX, 2], vec![]).is_err());
         assert!(Tensor::from_f32(vec![0], vec![]).is_err());
+    }
+
+    #[test]
+    fn truth_values_are_zero_or_one() {
+        let error = Tensor::from_bytes(DType::Bool, vec![2], vec![1, 2]).unwrap_err();
+        assert_eq!(error.to_string(), "a truth value is 0 or 1, not 2");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use starling_engine::{DeviceChoice, Model, Piece, Tensor, calibrate};
+use starling_engine::{DType, DeviceChoice, Model, Piece, Tensor, calibrate};
 
 use super::{Failure, infer, input};
 use report::{NetworkReport, Prediction, Report};
@@ -152,7 +152,8 @@ fn inputs(model: &Model, paths: &[PathBuf]) -> Result<Vec<Tensor>, Failure> {
     }
 }
 
-/// Values from -1 to 1, the same each time.
+/// The same values each time: from -1 to 1, or 0 and 1 where whole numbers are wanted, which are
+/// indices more often than not.
 fn noise(model: &Model) -> Result<Vec<Tensor>, Failure> {
     let mut state = NOISE_SEED;
     let mut next = || {
@@ -160,12 +161,22 @@ fn noise(model: &Model) -> Result<Vec<Tensor>, Failure> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+        state >> 40
     };
     let mut tensors = Vec::new();
     for info in model.inputs() {
-        let values = (0..info.elements()).map(|_| next()).collect();
-        tensors.push(Tensor::from_f32(info.shape.clone(), values)?);
+        let (shape, count) = (info.shape.clone(), 0..info.elements());
+        tensors.push(match info.dtype {
+            DType::F32 => {
+                let real = |_| next() as f32 / (1_u64 << 23) as f32 - 1.0;
+                Tensor::from_f32(shape, count.map(real).collect())?
+            }
+            DType::I64 => Tensor::from_i64(shape, count.map(|_| next() as i64 & 1).collect())?,
+            DType::I32 => Tensor::from_i32(shape, count.map(|_| next() as i32 & 1).collect())?,
+            DType::Bool => {
+                Tensor::from_bool(shape, &count.map(|_| next() & 1 == 1).collect::<Vec<_>>())?
+            }
+        });
     }
     Ok(tensors)
 }

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesOrdered};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use starling_engine::{Model, Piece, Tensor, npy};
+use starling_engine::{DType, Model, Piece, Tensor, npy};
 use starling_protocol::{
     NodeId,
     node::Offering,
@@ -346,8 +346,8 @@ fn names(args: &Args) -> Vec<String> {
 
 fn guesses(outcome: &Outcome, labels: &Labels) -> Vec<Vec<Guess>> {
     let top = |answer: &Answer| match answer.outputs.first() {
-        Some(scores) => labels.top(scores.as_f32(), TOP),
-        None => Vec::new(),
+        Some(scores) if scores.dtype() == DType::F32 => labels.top(scores.as_f32(), TOP),
+        _ => Vec::new(),
     };
     outcome.answers.iter().map(top).collect()
 }

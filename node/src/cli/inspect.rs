@@ -76,7 +76,7 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
     });
     let frontiers: Vec<u64> = profile.cuts.iter().map(|cut| cut.bytes).collect();
     let tensors = |infos: &[starling_engine::TensorInfo]| -> Vec<serde_json::Value> {
-        infos.iter().map(|info| json!({"name": info.name, "shape": info.shape})).collect()
+        infos.iter().map(|info| json!({"name": info.name, "type": info.dtype.to_string(), "shape": info.shape})).collect()
     };
     let best = cuts.iter().map(|(pieces, cuts, gain)| {
         json!({"pieces": pieces, "cuts": cuts, "gain": report::round3(*gain)})

@@ -140,7 +140,7 @@ impl Guests {
         if frame.epoch != order.epoch || from != previous {
             return tracing::debug!(%from, piece = %id, "frame of another plan");
         }
-        let Ok(inputs) = frame.tensors.into_iter().map(convert::from_wire).collect() else {
+        let Ok(inputs) = convert::from_wire(frame.tensors, hosted.loaded.piece.input_info()) else {
             return tracing::warn!(%from, piece = %id, "frame with a malformed tensor");
         };
         let next = Next {
@@ -351,7 +351,7 @@ impl OwnSessions {
 }
 
 fn results(model: &Model, tensors: Vec<crate::net::TensorBytes>) -> Result<Vec<Tensor>, String> {
-    let outputs: Result<Vec<Tensor>, _> = tensors.into_iter().map(convert::from_wire).collect();
+    let outputs = convert::from_wire(tensors, model.outputs());
     let outputs = outputs.map_err(|error| format!("a result that is no tensor: {error}"))?;
     let shapes = outputs.iter().map(Tensor::shape);
     let expected = model.outputs().iter().map(|info| info.shape.as_slice());

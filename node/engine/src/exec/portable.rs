@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Value;
 use crate::fold;
 use crate::graph::{Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand};
-use crate::model::Model;
 use crate::shape::{self, RANK_MAX};
+use crate::tensor::TensorInfo;
 use crate::weights::Weight;
 
 /// A layer with its weights on a device.
@@ -80,9 +80,9 @@ enum Constant {
 }
 
 /// Folds a layer and puts its weights on the device.
-pub(crate) fn prepare(model: &Model, layer: &Layer, device: &Device) -> Kernel {
-    let input = |i: usize| &model.tensor(layer.inputs[i]).shape[..];
-    let output = &model.tensor(layer.output).shape;
+pub(crate) fn prepare(tensors: &[TensorInfo], layer: &Layer, device: &Device) -> Kernel {
+    let input = |i: usize| &tensors[layer.inputs[i].0].shape[..];
+    let output = &tensors[layer.outputs[0].0].shape;
     let main = match &layer.op {
         Op::Activation | Op::Flatten | Op::Reshape => Main::Nothing,
         Op::Add(operand) => prepare_add(layer, operand, &input, device),
@@ -223,13 +223,14 @@ fn prepare_matmul<'a>(
 
 impl Kernel {
     /// Computes the layer; takes its inputs over, so that it may compute in place.
-    pub(crate) fn run(&self, inputs: Vec<Value>) -> Value {
-        activate(self.main.run(inputs), self.activation)
+    pub(crate) fn run(&self, inputs: Vec<Value>) -> Vec<Value> {
+        let inputs = inputs.into_iter().map(Value::into_float).collect();
+        vec![Value::Float(activate(self.main.run(inputs), self.activation))]
     }
 }
 
 impl Main {
-    fn run(&self, inputs: Vec<Value>) -> Value {
+    fn run(&self, inputs: Vec<Tensor<1>>) -> Tensor<1> {
         if let Self::Concat { shapes } = self {
             return concat(inputs, shapes);
         }
@@ -281,16 +282,16 @@ impl Main {
     }
 }
 
-fn concat(inputs: Vec<Value>, shapes: &[[usize; 2]]) -> Value {
+fn concat(inputs: Vec<Tensor<1>>, shapes: &[[usize; 2]]) -> Tensor<1> {
     // With one outer row, such as a batch of one along the channels, values just follow each other.
     if shapes.iter().all(|shape| shape[0] == 1) {
-        return Value::cat(inputs, 0);
+        return Tensor::cat(inputs, 0);
     }
     let rows = inputs.into_iter().zip(shapes).map(|(input, &shape)| input.reshape::<2, _>(shape));
     flat(Tensor::cat(rows.collect(), 1))
 }
 
-fn activate(value: Value, activation: Option<Activation>) -> Value {
+fn activate(value: Tensor<1>, activation: Option<Activation>) -> Tensor<1> {
     match activation {
         None => value,
         Some(Activation::Relu) => relu(value),
@@ -306,7 +307,7 @@ fn activate(value: Value, activation: Option<Activation>) -> Value {
 }
 
 /// Values with their shape taken off.
-fn flat<const D: usize>(tensor: Tensor<D>) -> Value {
+fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let elements = tensor.dims().iter().product::<usize>();
     tensor.reshape([elements])
 }

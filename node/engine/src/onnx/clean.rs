@@ -82,8 +82,7 @@ impl Cleaner {
                 continue;
             }
             self.define(name, name)?;
-            self.inputs
-                .push(TensorInfo { name: name.to_owned(), shape: input_shape(input, name)? });
+            self.inputs.push(input_info(input, name)?);
         }
         if self.inputs.is_empty() {
             return Err(ImportError::graph("it has no inputs"));
@@ -107,12 +106,7 @@ impl Cleaner {
                 }
             }
         }
-        // The only optional outputs of supported operators are masks, indices and training
-        // statistics; a node that uses one finds it missing.
-        node.output.truncate(1);
-        let Some(output) = node.output.first().filter(|name| !name.is_empty()).cloned() else {
-            return Err(view::node_error(&node, "it has no output"));
-        };
+        let output = node.output.first().cloned().unwrap_or_default();
         match view::own_operator(&node) {
             Some("Constant") => {
                 let constant = constants::read_node(&node, &output, source)?;
@@ -124,7 +118,9 @@ impl Cleaner {
                 self.define(&output, &root)?;
             }
             _ => {
-                self.define(&output, &output)?;
+                for output in node.output.iter().filter(|name| !name.is_empty()) {
+                    self.define(output, output)?;
+                }
                 self.nodes.push(node);
             }
         }
@@ -180,8 +176,7 @@ impl Cleaner {
 
     /// An output that an `Identity` made keeps its name: what it stands for takes that name.
     fn output_renames(&self, outputs: &[String]) -> Result<HashMap<String, String>, ImportError> {
-        let computed: HashSet<&String> =
-            self.nodes.iter().filter_map(|node| node.output.first()).collect();
+        let computed: HashSet<&String> = self.nodes.iter().flat_map(|node| &node.output).collect();
         let mut renamed = HashMap::new();
         for output in outputs {
             let Some(root) = self.roots.get(output) else {
@@ -249,8 +244,8 @@ fn live_nodes(nodes: Vec<NodeProto>, outputs: &[String]) -> Vec<NodeProto> {
     live
 }
 
-/// The concrete shape of a graph input; an open batch becomes 1.
-fn input_shape(input: &ValueInfoProto, name: &str) -> Result<Vec<usize>, ImportError> {
+/// The type and the concrete shape of a graph input; an open batch becomes 1.
+fn input_info(input: &ValueInfoProto, name: &str) -> Result<TensorInfo, ImportError> {
     let fail = |problem: String| ImportError::tensor(name, problem);
     let tensor = input
         .r#type
@@ -258,12 +253,11 @@ fn input_shape(input: &ValueInfoProto, name: &str) -> Result<Vec<usize>, ImportE
         .and_then(|kind| kind.tensor_type.as_ref())
         .ok_or_else(|| fail("it is an input, but not a tensor".to_owned()))?;
     let kind = tensor.elem_type.unwrap_or_default();
-    if kind != data_type::FLOAT {
-        return Err(fail(format!(
-            "its type is {}; only FLOAT inputs are supported",
-            data_type::name(kind)
-        )));
-    }
+    // Half precision becomes single at the edge; double is refused, for it would lose digits.
+    let dtype = data_type::dtype(kind).filter(|_| kind != data_type::DOUBLE).ok_or_else(|| {
+        let kind = data_type::name(kind);
+        fail(format!("its type is {kind}; supported are FLOAT, FLOAT16, INT64, INT32 and BOOL"))
+    })?;
     let dims = &tensor
         .shape
         .as_ref()
@@ -284,7 +278,8 @@ fn input_shape(input: &ValueInfoProto, name: &str) -> Result<Vec<usize>, ImportE
         ))),
     };
     let dims = dims.iter().enumerate().map(known).collect::<Result<Vec<_>, _>>()?;
-    shape::from_i64(&dims).map_err(fail)
+    let shape = shape::from_i64(&dims).map_err(fail)?;
+    Ok(TensorInfo { name: name.to_owned(), dtype, shape })
 }
 
 /// Most nodes of a graph, before folding.

@@ -15,7 +15,7 @@ pub(crate) fn read(
     source: Option<&dyn WeightSource>,
 ) -> Result<Constant, ImportError> {
     let fail = |problem: String| ImportError::tensor(name, problem);
-    let dims = shape::from_i64(&tensor.dims).map_err(fail)?;
+    let dims = shape::of_constant(&tensor.dims).map_err(fail)?;
     let kind = tensor.data_type.unwrap_or_default();
     let constant = if is_external(tensor) {
         let reference = external(tensor, name)?;
@@ -78,8 +78,8 @@ pub(crate) fn external(tensor: &TensorProto, name: &str) -> Result<WeightRef, Im
             || ImportError::tensor(name, "it does not say how long its external bytes are"),
         )?;
     let dims =
-        shape::from_i64(&tensor.dims).map_err(|problem| ImportError::tensor(name, problem))?;
-    let expected = element_bytes(tensor.data_type.unwrap_or_default())
+        shape::of_constant(&tensor.dims).map_err(|problem| ImportError::tensor(name, problem))?;
+    let expected = data_type::element_bytes(tensor.data_type.unwrap_or_default())
         .map(|size| shape::product(&dims) as u64 * size);
     if expected != Some(bytes) {
         return Err(ImportError::tensor(
@@ -121,12 +121,20 @@ fn inline(tensor: &TensorProto) -> Bytes {
     match tensor.data_type.unwrap_or_default() {
         data_type::FLOAT => floats(&tensor.float_data),
         data_type::INT64 => integers(&tensor.int64_data),
-        _ => tensor.int32_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        data_type::DOUBLE => {
+            tensor.double_data.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        // Narrow types are stored one to a number of 32 bits: its low bytes are the value.
+        kind => {
+            let size = data_type::element_bytes(kind).unwrap_or(4).min(4) as usize;
+            let narrow = |value: &i32| value.to_le_bytes().into_iter().take(size);
+            tensor.int32_data.iter().flat_map(narrow).collect()
+        }
     }
 }
 
 fn check_length(constant: &Constant) -> shape::Result<()> {
-    let Some(size) = element_bytes(constant.data_type) else {
+    let Some(size) = data_type::element_bytes(constant.data_type) else {
         // Of another type, such as a flag: whoever uses it must know what to make of it.
         return Ok(());
     };
@@ -138,15 +146,10 @@ fn check_length(constant: &Constant) -> shape::Result<()> {
             constant.dims
         ));
     }
-    Ok(())
-}
-
-fn element_bytes(kind: i32) -> Option<u64> {
-    match kind {
-        data_type::FLOAT => Some(4),
-        data_type::INT64 => Some(8),
-        _ => None,
+    if constant.data_type == data_type::BOOL && constant.data.iter().any(|&byte| byte > 1) {
+        return Err("a truth value is neither 0 nor 1".to_owned());
     }
+    Ok(())
 }
 
 fn scalar(kind: i32, bytes: &[u8]) -> Constant {
@@ -154,7 +157,7 @@ fn scalar(kind: i32, bytes: &[u8]) -> Constant {
 }
 
 fn vector(name: &str, kind: i32, length: usize, data: Bytes) -> Result<Constant, ImportError> {
-    shape::elements(&[length]).map_err(|problem| ImportError::tensor(name, problem))?;
+    shape::of_constant(&[length as i64]).map_err(|problem| ImportError::tensor(name, problem))?;
     Ok(Constant::new(kind, vec![length], data))
 }
 

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::clean::{self, CleanGraph};
-use super::operators::{self, Meaning};
+use super::operators::{self, Made, Meaning};
 use super::proto::{ModelProto, NodeProto};
 use super::reader;
 use super::view::{self, NodeView};
 use crate::error::ImportError;
 use crate::fold;
 use crate::graph::{Layer, TensorId};
-use crate::tensor::TensorInfo;
+use crate::tensor::{DType, TensorInfo};
 use crate::weights::{Constant, WeightSource};
 
 /// The typed graph, and the part of the file that slices are cut from.
 pub(crate) struct Graph {
-    /// Every activation: the inputs first, then the output of each layer.
+    /// Every activation: the inputs first, then the outputs of each layer.
     pub(crate) tensors: Vec<TensorInfo>,
     pub(crate) inputs: Vec<TensorId>,
     pub(crate) outputs: Vec<TensorId>,
@@ -45,8 +45,12 @@ pub(crate) fn import(
     let ir_version = model.ir_version.unwrap_or_default();
     let uses = count_uses(&clean);
     let CleanGraph { nodes, constants, inputs, outputs } = clean;
-    let mut importer =
-        Importer { scope: Scope { constants, ..Scope::default() }, layers: Vec::new(), uses };
+    let mut importer = Importer {
+        scope: Scope { constants, ..Scope::default() },
+        layers: Vec::new(),
+        producers: HashMap::new(),
+        uses,
+    };
     let inputs = inputs.into_iter().map(|info| importer.define(info)).collect();
     for (index, node) in nodes.iter().enumerate() {
         let meaning = operators::read(&NodeView { node, opset, scope: &importer.scope })?;
@@ -72,6 +76,8 @@ pub(crate) fn import(
 struct Importer {
     scope: Scope,
     layers: Vec<Layer>,
+    /// Which layer makes a tensor; graph inputs have none.
+    producers: HashMap<TensorId, usize>,
     /// How often each name is an input of a node or an output of the graph.
     uses: HashMap<String, usize>,
 }
@@ -86,18 +92,31 @@ impl Importer {
 
     /// Folds the node into the layer before it, or makes it a layer of its own.
     fn add(&mut self, index: usize, node: &NodeProto, meaning: Meaning) -> Result<(), ImportError> {
-        let output = node.output.first().expect("clean nodes have one output").clone();
-        let Some(meaning) = self.fold(index, &output, meaning) else { return Ok(()) };
+        let Some(meaning) = self.fold(index, node, meaning) else { return Ok(()) };
         if self.layers.len() == LAYERS_MAX {
             return Err(ImportError::graph(format!("it has more than {LAYERS_MAX} layers")));
         }
-        let output = self.define(TensorInfo { name: output, shape: meaning.shape });
+        let extra = node.output.iter().skip(meaning.outputs.len());
+        if let Some(name) = extra.into_iter().find(|name| self.uses.contains_key(*name)) {
+            return Err(view::node_error(node, format!("its output '{name}' is not supported")));
+        }
+        let (mut outputs, mut results) = (Vec::new(), Vec::new());
+        for (i, (name, made)) in node.output.iter().zip(meaning.outputs).enumerate() {
+            if self.uses.contains_key(name) {
+                let Made { dtype, shape } = made;
+                outputs.push(self.define(TensorInfo { name: name.clone(), dtype, shape }));
+                self.producers.insert(*outputs.last().expect("just pushed"), self.layers.len());
+                results.push(i);
+            }
+        }
         self.layers.push(Layer {
             name: view::node_name(node).to_owned(),
             op: meaning.op,
             activation: meaning.activation,
             inputs: meaning.inputs,
-            output,
+            constants: meaning.constants,
+            outputs,
+            results,
             nodes: vec![index],
         });
         Ok(())
@@ -107,16 +126,17 @@ impl Importer {
     ///
     /// It may only when nobody else reads what it folds over. Then that tensor is never part of
     /// a frontier, so no cut comes between the two, and a slice folds as the whole model does.
-    fn fold(&mut self, index: usize, output: &str, meaning: Meaning) -> Option<Meaning> {
+    fn fold(&mut self, index: usize, node: &NodeProto, meaning: Meaning) -> Option<Meaning> {
         let &[input] = &meaning.inputs[..] else { return Some(meaning) };
         let name = &self.scope.tensors[input.0].name;
-        // Outputs of layers follow the inputs of the graph, in the layers' order.
-        let graph_inputs = self.scope.tensors.len() - self.layers.len();
-        let producer = input.0.checked_sub(graph_inputs);
-        let (Some(producer), Some(1)) = (producer, self.uses.get(name)) else {
+        let producer = self.producers.get(&input);
+        let (Some(&producer), Some(1)) = (producer, self.uses.get(name)) else {
             return Some(meaning);
         };
         let layer = &mut self.layers[producer];
+        if layer.results != [0] || self.scope.tensors[input.0].dtype != DType::F32 {
+            return Some(meaning);
+        }
         let meaning = match fold::fold(layer, meaning) {
             Ok(()) => {
                 layer.nodes.push(index);
@@ -125,6 +145,7 @@ impl Importer {
             Err(meaning) => Some(meaning),
         };
         if meaning.is_none() {
+            let output = node.output.first().map(String::as_str).unwrap_or_default();
             let folded_over =
                 std::mem::replace(&mut self.scope.tensors[input.0].name, output.to_owned());
             self.scope.values.remove(&folded_over);

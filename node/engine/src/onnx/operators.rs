@@ -5,6 +5,8 @@ use super::windows;
 use crate::error::ImportError;
 use crate::graph::{Activation, BatchNorm, Gemm, Op, Operand, TensorId};
 use crate::shape;
+use crate::tensor::DType;
+use crate::weights::Weight;
 
 /// What a node computes.
 pub(crate) struct Meaning {
@@ -12,13 +14,23 @@ pub(crate) struct Meaning {
     pub(crate) activation: Option<Activation>,
     /// The activations it takes.
     pub(crate) inputs: Vec<TensorId>,
-    /// The shape of what it makes.
+    /// The constants it takes as arguments, and at which places.
+    pub(crate) constants: Vec<(usize, Weight)>,
+    /// What it makes, in the operator's order.
+    pub(crate) outputs: Vec<Made>,
+}
+
+/// A result of a node.
+pub(crate) struct Made {
+    pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
 }
 
 impl Meaning {
+    /// A node that makes one tensor of type `f32` of the given activations.
     pub(crate) fn new(op: Op, inputs: Vec<TensorId>, shape: Vec<usize>) -> Self {
-        Self { op, activation: None, inputs, shape }
+        let outputs = vec![Made { dtype: DType::F32, shape }];
+        Self { op, activation: None, inputs, constants: Vec::new(), outputs }
     }
 }
 

@@ -89,6 +89,8 @@ pub(crate) struct TensorProto {
     pub(crate) int32_data: Vec<i32>,
     #[prost(int64, repeated, tag = "7")]
     pub(crate) int64_data: Vec<i64>,
+    #[prost(double, repeated, tag = "10")]
+    pub(crate) double_data: Vec<f64>,
     #[prost(string, optional, tag = "8")]
     pub(crate) name: Option<String>,
     #[prost(bytes = "bytes", optional, tag = "9")]
@@ -145,8 +147,47 @@ pub(crate) struct Dimension {
 
 /// `TensorProto.DataType` values that this crate reads.
 pub(crate) mod data_type {
+    use crate::tensor::DType;
+
     pub(crate) const FLOAT: i32 = 1;
+    pub(crate) const INT32: i32 = 6;
     pub(crate) const INT64: i32 = 7;
+    pub(crate) const BOOL: i32 = 9;
+    pub(crate) const FLOAT16: i32 = 10;
+    pub(crate) const DOUBLE: i32 = 11;
+    pub(crate) const BFLOAT16: i32 = 16;
+
+    /// The type that the engine computes with where a file has this one.
+    pub(crate) fn dtype(code: i32) -> Option<DType> {
+        match code {
+            FLOAT | FLOAT16 | BFLOAT16 | DOUBLE => Some(DType::F32),
+            INT32 => Some(DType::I32),
+            INT64 => Some(DType::I64),
+            BOOL => Some(DType::Bool),
+            _ => None,
+        }
+    }
+
+    /// How a file says that values are of this type.
+    pub(crate) fn code(dtype: DType) -> i32 {
+        match dtype {
+            DType::Bool => BOOL,
+            DType::F32 => FLOAT,
+            DType::I32 => INT32,
+            DType::I64 => INT64,
+        }
+    }
+
+    /// How many bytes an element takes in the file, if the engine reads this type.
+    pub(crate) fn element_bytes(code: i32) -> Option<u64> {
+        match code {
+            BOOL => Some(1),
+            BFLOAT16 | FLOAT16 => Some(2),
+            FLOAT | INT32 => Some(4),
+            DOUBLE | INT64 => Some(8),
+            _ => None,
+        }
+    }
 
     /// The name that `onnx.proto` gives to a data type, for error messages.
     pub(crate) fn name(code: i32) -> &'static str {

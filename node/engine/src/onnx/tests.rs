@@ -148,8 +148,8 @@ fn inputs_must_have_a_usable_shape() {
     );
     check(|g| g.input[0].r#type = None, "tensor 'x': it is an input, but not a tensor");
     check(
-        |g| g.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = Some(10),
-        "tensor 'x': its type is FLOAT16; only FLOAT inputs are supported",
+        |g| g.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = Some(11),
+        "tensor 'x': its type is DOUBLE; supported are FLOAT, FLOAT16, INT64, INT32 and BOOL",
     );
     let mut open_batch = good();
     open_batch.graph.as_mut().unwrap().input[0] = value_info("x", &[-1, 3, 8, 8]);
@@ -200,8 +200,11 @@ fn weights_must_be_whole_and_of_type_float() {
         "tensor 'w': shape [4, 3, 3, 3] needs 432 bytes, but there are 12",
     );
     check(
-        |g| g.initializer[0].data_type = Some(10),
-        "node 'the_conv' (Conv): input 'w' is FLOAT16; only FLOAT weights are supported",
+        |g| {
+            g.initializer[0].data_type = Some(6);
+            g.initializer[0].int32_data = vec![1; 108];
+        },
+        "node 'the_conv' (Conv): input 'w' is INT32; only FLOAT weights are supported",
     );
     check(|g| g.initializer[0].dims[0] = -4, "tensor 'w': dimension -4 is negative");
     check(

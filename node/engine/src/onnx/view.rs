@@ -4,6 +4,7 @@ use super::proto::{AttributeProto, NodeProto, data_type};
 use crate::error::ImportError;
 use crate::graph::TensorId;
 use crate::shape;
+use crate::tensor::DType;
 use crate::weights::Weight;
 
 use super::import::Scope;
@@ -98,13 +99,14 @@ impl<'a> NodeView<'a> {
             return Err(self
                 .error(format!("input '{name}' is computed, where only a constant is supported")));
         };
-        if constant.data_type != data_type::FLOAT {
-            let kind = data_type::name(constant.data_type);
-            return Err(
-                self.error(format!("input '{name}' is {kind}; only FLOAT weights are supported"))
-            );
+        match Weight::new(constant.clone()) {
+            Some(weight) if weight.dtype() == DType::F32 => Ok(Some(weight)),
+            _ => {
+                let kind = data_type::name(constant.data_type);
+                Err(self
+                    .error(format!("input '{name}' is {kind}; only FLOAT weights are supported")))
+            }
         }
-        Ok(Some(Weight::new(constant.clone())))
     }
 
     /// A constant `f32` of this length along its only dimension, for each channel.
@@ -141,13 +143,13 @@ impl<'a> NodeView<'a> {
     /// The integers of constant input `i`.
     pub(crate) fn integers(&self, i: usize) -> Result<Vec<i64>, ImportError> {
         let name = self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))?;
-        match self.scope.constants.get(name) {
-            Some(constant) if constant.data_type == data_type::INT64 => {
-                Ok(bytemuck::pod_collect_to_vec(&constant.data))
-            }
-            Some(_) => Err(self.error(format!("input '{name}' must be of type INT64"))),
-            None => Err(self
-                .error(format!("input '{name}' is computed, where only a constant is supported"))),
+        let Some(constant) = self.scope.constants.get(name) else {
+            return Err(self
+                .error(format!("input '{name}' is computed, where only a constant is supported")));
+        };
+        match Weight::new(constant.clone()) {
+            Some(weight) if weight.dtype().is_int() => Ok(weight.integers()),
+            _ => Err(self.error(format!("input '{name}' must be of type INT64 or INT32"))),
         }
     }
 
