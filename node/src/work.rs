@@ -102,9 +102,9 @@ fn carry_out(task: Task, config: WorkConfig) {
             (job.done)(Done { outputs, queue, compute: began.elapsed() });
         }
         Task::Measure { budget, done } => {
-            let mut speed = calibrate::measure(budget, config.device, &mut |_| ());
+            let mut speed = calibrate::measure(budget, config.device);
             let share = config.throttle.unwrap_or(1.0);
-            speed.units_per_s = speed.units_per_s.map(|flops| flops * share);
+            speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
     }

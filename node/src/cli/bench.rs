@@ -136,7 +136,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 fn calibrated(pool: &rayon::ThreadPool) -> (calibrate::Speed, Duration) {
     let spinner = infer::spinner("measuring the speed of this machine");
     let began = Instant::now();
-    let measure = || calibrate::measure(CALIBRATION, DeviceChoice::default(), &mut |_| ());
+    let measure = || calibrate::measure(CALIBRATION, DeviceChoice::default());
     let speed = pool.install(measure);
     spinner.finish_and_clear();
     (speed, began.elapsed())
