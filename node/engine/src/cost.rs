@@ -63,10 +63,10 @@ pub(crate) fn work(model: &Model, layer: &Layer, flops: u64) -> Work {
 /// A convolution's arithmetic, and the weights that it waits for.
 fn convolve(model: &Model, layer: &Layer, conv: &Conv, add: &mut impl FnMut(OpClass, u64)) {
     let output = &model.tensor(layer.outputs[0]).shape;
-    // A batch is computed image by image.
-    let (images, rows, columns) = (output[0] as u64, output[2] as u64, output[3] as u64);
-    let pixels = product(&[output[0], output[2], output[3]]);
-    let outputs = blocked(output[1]);
+    let size = |dimension: usize| output.get(dimension).map_or(1, |&size| size as u64);
+    let (images, rows, columns) = (size(0), size(2), size(3));
+    let pixels = chain([images, rows, columns]);
+    let outputs = blocked(size(1));
     let channels = conv.weight.shape()[1] as u64;
     let taps = product(&conv.window.kernel);
     let by_definition = chain([2, outputs, channels, taps, pixels]);
@@ -76,9 +76,9 @@ fn convolve(model: &Model, layer: &Layer, conv: &Conv, add: &mut impl FnMut(OpCl
             add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));
         }
         OpClass::Pointwise => add(OpClass::Pointwise, by_definition),
-        _ if channels < BLOCK => add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS),
+        _ if channels <= PLANAR => add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS),
         _ if is_filtered(&conv.window) => {
-            let side = if rows.min(columns) > SMALL { 4 } else { 2 };
+            let side = if rows.max(columns) > SMALL { 4 } else { 2 };
             let tiles = chain([images, rows.div_ceil(side), columns.div_ceil(side)]);
             let components = (side + 2) * (side + 2);
             let weights = chain([outputs, channels, components]);
@@ -87,7 +87,7 @@ fn convolve(model: &Model, layer: &Layer, conv: &Conv, add: &mut impl FnMut(OpCl
             // hides most of the waiting.
             add(OpClass::Linear, weights / 2);
             // Both transforms write and read every component once, and hide half of that.
-            let transformed = chain([tiles, components, outputs + blocked(channels as usize)]);
+            let transformed = chain([tiles, components, outputs.saturating_add(blocked(channels))]);
             add(OpClass::Memory, transformed / 2);
         }
         _ => add(OpClass::Dense, by_definition),
@@ -117,8 +117,8 @@ fn elements(model: &Model, ids: &[TensorId]) -> u64 {
 }
 
 /// Channels as they are computed: in whole blocks.
-fn blocked(channels: usize) -> u64 {
-    (channels as u64).next_multiple_of(BLOCK)
+fn blocked(channels: u64) -> u64 {
+    channels.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
 fn product(dims: &[usize]) -> u64 {
@@ -131,7 +131,9 @@ fn chain<const N: usize>(factors: [u64; N]) -> u64 {
 
 /// Channels of a block.
 const BLOCK: u64 = 16;
-/// Minimal filtering of images no larger than this in one direction takes the smaller tiles.
+/// Up to so many channels, a dense convolution reads its input from planes.
+const PLANAR: u64 = 6;
+/// Minimal filtering of images no larger than this takes the smaller tiles.
 const SMALL: u64 = 8;
 /// A layer's call, in values that could be moved meanwhile.
 const CALL: u64 = 5_000;
