@@ -172,9 +172,13 @@ fn max_error(own: &[f32], reference: &[f32]) -> f64 {
     }
     let peak = reference.iter().fold(0.0, |peak, value| value.abs().max(peak));
     let differences = own.iter().zip(reference).map(|(a, b)| f64::from((a - b).abs()));
-    // Not `max`, which would overlook what is not a number.
-    let worst = differences.fold(0.0, |worst, next| if next <= worst { worst } else { next });
+    let worst = differences.fold(0.0, greater);
     worst / f64::from(peak)
+}
+
+/// The greater of two; what is not a number counts as the greatest, unlike with `f64::max`.
+fn greater(a: f64, b: f64) -> f64 {
+    if a >= b || a.is_nan() { a } else { b }
 }
 
 fn processor() -> String {
