@@ -52,6 +52,7 @@ mod graph;
 mod model;
 pub mod npy;
 mod onnx;
+mod options;
 pub mod picture;
 mod piece;
 mod profile;
@@ -70,6 +71,7 @@ pub use graph::{
     Activation, AveragePool, BatchNorm, Conv, Gemm, Layer, MaxPool, Op, Operand, TensorId, Window,
 };
 pub use model::Model;
+pub use options::{Kernels, LoadOptions, Memory};
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
 pub use slice::Slice;

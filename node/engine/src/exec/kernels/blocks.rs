@@ -3,7 +3,7 @@
 use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::Shared;
-use super::tile::{Finish, bounds};
+use super::tile::{Finish, Parts};
 use super::{BLOCK, Isa, Kernel, blocks};
 
 /// Brings a planar image of `channels` planes into blocks, filled up with zeros.
@@ -74,8 +74,9 @@ pub(crate) fn add(
     let tasks = if crew.threads() == 1 { 1 } else { output.len().div_ceil(VALUES) };
     // SAFETY: every task writes its own values.
     let shared = unsafe { Shared::new(output.as_mut_ptr()) };
-    crew.for_each(tasks, |task| {
-        let (first, last) = bounds(left.len(), tasks, task);
+    let parts = Parts::new(left.len(), tasks.max(1));
+    crew.for_each(parts.count(), |task| {
+        let (first, last) = parts.bounds(task);
         let right = right.map_or(std::ptr::null(), |right| right[first..last].as_ptr());
         // SAFETY: these values are inside the slice.
         let output = unsafe { shared.get().add(first) };

@@ -45,7 +45,7 @@ impl Crew<'_> {
     pub(crate) fn gather<R>(work: impl FnOnce(&Crew<'_>) -> R) -> R {
         let threads = rayon::current_num_threads();
         if threads == 1 {
-            return work(&Crew { board: None, threads });
+            return work(&Crew::alone());
         }
         let board = Board::default();
         rayon::in_place_scope(|scope| {
@@ -56,6 +56,16 @@ impl Crew<'_> {
             let _close = Close(&board);
             work(&Crew { board: Some(&board), threads })
         })
+    }
+
+    /// Runs `work` with a crew if it is worth the while, else alone.
+    pub(crate) fn gather_if<R>(worth: bool, work: impl FnOnce(&Crew<'_>) -> R) -> R {
+        if worth { Self::gather(work) } else { work(&Self::alone()) }
+    }
+
+    /// The calling thread by itself.
+    pub(crate) fn alone() -> Self {
+        Self { board: None, threads: 1 }
     }
 
     /// How many threads there are at most, the leader among them.

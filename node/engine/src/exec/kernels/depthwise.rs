@@ -8,7 +8,8 @@ use super::crew::Crew;
 use super::lanes::{Lanes, PIXELS_MAX};
 use super::memory::{Lines, Shared};
 use super::panels::Filters;
-use super::tile::{Finish, bounds};
+use super::taps::Taps;
+use super::tile::{Finish, Parts};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 use crate::graph::Window;
 
@@ -23,6 +24,8 @@ pub(crate) struct Depthwise {
     weights: Lines,
     /// `[block][16]`.
     bias: Lines,
+    /// Down and across.
+    taps: [Taps; 2],
 }
 
 impl Depthwise {
@@ -45,7 +48,8 @@ impl Depthwise {
         if let Some(values) = filters.bias {
             bias[..channels].copy_from_slice(values);
         }
-        Self { isa, channels, plane, window, finish, weights, bias }
+        let taps = [0, 1].map(|i| Taps::new(&window, i, plane.size[i], plane.out_size[i]));
+        Self { isa, channels, plane, window, finish, weights, bias, taps }
     }
 
     /// Bytes that the packed weights take.
@@ -66,14 +70,14 @@ impl Depthwise {
         self.plane.check(self.channels, input, count, residual, output);
         let rows = self.plane.out_size[0];
         let bands = (TASKS_PER_THREAD * crew.threads()).div_ceil(count).min(rows);
-        let bands = if crew.threads() == 1 { 1 } else { bands };
+        let bands = Parts::new(rows, if crew.threads() == 1 { 1 } else { bands });
         // SAFETY: every task writes its own rows of its own block.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
-        crew.for_each(count * bands, |task| {
+        crew.for_each(count * bands.count(), |task| {
             let job = Job {
                 layer: self,
-                block: task / bands,
-                rows: bounds(rows, bands, task % bands),
+                block: task / bands.count(),
+                rows: bands.bounds(task % bands.count()),
                 input: input.as_ptr(),
                 residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
                 output: output.get(),
@@ -81,17 +85,6 @@ impl Depthwise {
             // SAFETY: the lengths have been checked above.
             unsafe { self.isa.run(job) }
         });
-    }
-
-    /// The taps along side `i` that are inside the image for this output: first and end.
-    #[inline(always)]
-    fn taps(&self, i: usize, output: usize) -> (usize, usize) {
-        let origin = output * self.window.stride[i];
-        let (before, dilation) = (self.window.padding[i].0, self.window.dilation[i]);
-        let first = before.saturating_sub(origin).div_ceil(dilation);
-        let end = (self.plane.size[i] + before).saturating_sub(origin).div_ceil(dilation);
-        let end = end.min(self.window.kernel[i]);
-        (first.min(end), end)
     }
 }
 
@@ -108,20 +101,17 @@ struct Job<'a> {
 impl Kernel for Job<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let width = self.layer.plane.out_size[1];
-        let all = (0, self.layer.window.kernel[1]);
-        let whole = |column: usize| self.layer.taps(1, column) == all;
-        let left = (0..width).find(|&column| whole(column)).unwrap_or(width);
-        let right = (left..width).find(|&column| !whole(column)).unwrap_or(width);
+        let columns = &self.layer.taps[1];
+        let (whole, all) = (columns.whole(), (0, self.layer.window.kernel[1]));
         for row in self.rows.0..self.rows.1 {
             // SAFETY: as the caller says; taps outside the image are left out.
             unsafe {
-                for column in (0..left).chain(right..width) {
-                    self.sum::<L, 1>(row, column, self.layer.taps(1, column));
+                for column in (0..whole.start).chain(whole.end..columns.outputs()) {
+                    self.sum::<L, 1>(row, column, columns.of(column));
                 }
-                let mut column = left;
-                while column < right {
-                    column += match right - column {
+                let mut column = whole.start;
+                while column < whole.end {
+                    column += match whole.end - column {
                         8.. => self.sum::<L, 8>(row, column, all),
                         4..8 => self.sum::<L, 4>(row, column, all),
                         _ => self.sum::<L, 1>(row, column, all),
@@ -146,14 +136,13 @@ impl Job<'_> {
         let [height, width] = plane.size;
         let [taps_down, taps_right] = window.kernel;
         let pixel = window.stride[1] * BLOCK;
-        let rows = self.layer.taps(0, row);
+        let [down, across] = &self.layer.taps;
+        let rows = down.of(row);
         // SAFETY: the taps are inside the image, the outputs inside theirs.
         unsafe {
             let mut sums = [L::load(bias.as_ptr().add(self.block * BLOCK)); P];
             for tap_row in rows.0..rows.1 {
-                let y = row * window.stride[0] + tap_row * window.dilation[0] - window.padding[0].0;
-                let x = column * window.stride[1] + columns.0 * window.dilation[1]
-                    - window.padding[1].0;
+                let (y, x) = (down.at(row, tap_row), across.at(column, columns.0));
                 let mut input = self.input.add(((self.block * height + y) * width + x) * BLOCK);
                 let weight = (self.block * taps_down + tap_row) * taps_right;
                 for tap in columns.0..columns.1 {

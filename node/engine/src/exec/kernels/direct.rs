@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Store, accumulate, biased, bounds, tiled};
+use super::tile::{Finish, Parts, Store, accumulate, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 use crate::graph::Window;
 
@@ -20,6 +20,8 @@ pub(crate) struct Direct {
     window: Window,
     finish: Finish,
     panels: Panels,
+    /// Those of a row.
+    tiles: Parts,
 }
 
 impl Direct {
@@ -43,7 +45,8 @@ impl Direct {
             filters.weight[output * depth + channel * taps + within / lanes]
         };
         let panels = Panels::pack(isa, filters.outputs, depth, at, filters.bias);
-        Self { isa, channels, plane, window, finish, panels }
+        let tiles = Parts::of_most(plane.out_size[1], isa.tile_pixels());
+        Self { isa, channels, plane, window, finish, panels, tiles }
     }
 
     /// Convolves one blocked image; `residual` has the output's layout.
@@ -57,11 +60,13 @@ impl Direct {
         let Plane { size, out_size } = self.plane;
         self.plane.check(self.channels, input, self.panels.blocks(), residual, output);
         let (bands, shares) = self.split(crew.threads());
+        let (bands, shares) =
+            (Parts::new(out_size[0], bands), Parts::new(self.panels.groups(), shares));
         // SAFETY: every task writes its own rows of its own groups.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
-        crew.for_each(bands * shares, |task| {
-            let rows = bounds(out_size[0], bands, task / shares);
-            let groups = bounds(self.panels.groups(), shares, task % shares);
+        crew.for_each(bands.count() * shares.count(), |task| {
+            let rows = bands.bounds(task / shares.count());
+            let groups = shares.bounds(task % shares.count());
             let mut job = Job {
                 layer: self,
                 input: input.as_ptr(),
@@ -180,9 +185,9 @@ impl Job<'_> {
         let [_, width] = self.band_size();
         let [down, right] = self.layer.window.stride;
         let image = self.out_size[0] * self.out_size[1] * BLOCK;
-        let tiles = self.out_size[1].div_ceil(L::PIXELS);
-        for tile in 0..tiles {
-            let (first, last) = bounds(self.out_size[1], tiles, tile);
+        let tiles = self.layer.tiles;
+        for tile in 0..tiles.count() {
+            let (first, last) = tiles.bounds(tile);
             let at = panel.first * image + (row * self.out_size[1] + first) * BLOCK;
             // SAFETY: the tile's pixels are inside the output, what they read is in the band.
             unsafe {

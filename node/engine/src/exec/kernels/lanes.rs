@@ -36,8 +36,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// Lane by lane the smaller; `self` where either is not a number.
     unsafe fn min(self, other: Self) -> Self;
-    /// The sum of all lanes.
-    unsafe fn sum(self) -> f32;
     /// Asks for a cache line that will be read soon; any address will do.
     unsafe fn prefetch(at: *const f32);
 }
@@ -106,11 +104,6 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if b < a { b } else { a })
-    }
-
-    #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        self.0.iter().sum()
     }
 
     #[inline(always)]

@@ -30,6 +30,7 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) mod arena;
 pub(crate) mod blocks;
 pub(crate) mod crew;
 pub(crate) mod depthwise;
@@ -40,6 +41,7 @@ pub(crate) mod panels;
 pub(crate) mod planar;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
+pub(crate) mod taps;
 pub(crate) mod tile;
 pub(crate) mod winograd;
 

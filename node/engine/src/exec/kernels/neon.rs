@@ -1,8 +1,8 @@
 //! Sixteen lanes on aarch64: four NEON registers, which every such processor has.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vaddvq_f32, vbslq_f32, vcgtq_f32, vcltq_f32, vdupq_n_f32, vfmaq_f32,
-    vld1q_f32, vmulq_f32, vst1q_f32, vsubq_f32,
+    float32x4_t, vaddq_f32, vbslq_f32, vcgtq_f32, vcltq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32,
+    vmulq_f32, vst1q_f32, vsubq_f32,
 };
 
 use super::lanes::Lanes;
@@ -78,13 +78,6 @@ impl Lanes for Neon {
     unsafe fn min(self, other: Self) -> Self {
         // SAFETY: see `splat`.
         self.zip(other, |a, b| unsafe { vbslq_f32(vcltq_f32(b, a), b, a) })
-    }
-
-    #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        let [a, b, c, d] = self.0;
-        // SAFETY: see `splat`.
-        unsafe { vaddvq_f32(vaddq_f32(vaddq_f32(a, b), vaddq_f32(c, d))) }
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Store, biased, bounds, step, tiled};
+use super::tile::{Finish, Parts, Store, biased, step, tiled};
 use super::{BLOCK, Isa, Kernel, Plane};
 use crate::graph::Window;
 
@@ -22,6 +22,8 @@ pub(crate) struct Planar {
     panels: Panels,
     /// Where in a band each value of the depth is.
     taps: Vec<usize>,
+    /// Those of a row.
+    tiles: Parts,
 }
 
 impl Planar {
@@ -38,7 +40,9 @@ impl Planar {
         let depth = channels * down * right;
         let at = |output: usize, k: usize| filters.weight[output * depth + k];
         let panels = Panels::pack(isa, filters.outputs, depth, at, filters.bias);
-        let mut layer = Self { isa, channels, plane, window, finish, panels, taps: Vec::new() };
+        let tiles = Parts::of_most(plane.out_size[1], isa.tile_pixels());
+        let taps = Vec::new();
+        let mut layer = Self { isa, channels, plane, window, finish, panels, taps, tiles };
         let width = layer.band_width();
         let tap = |k: usize| {
             let (channel, row, column) = (k / (down * right), k / right % down, k % right);
@@ -63,10 +67,11 @@ impl Planar {
         assert!(residual.is_none_or(|residual| residual.len() == output.len()));
         let rows = (BAND_VALUES / (self.channels * size[1] * self.window.stride[0])).max(1);
         let bands = out_size[0].div_ceil(rows).max(4 * (crew.threads() - 1)).min(out_size[0]);
+        let bands = Parts::new(out_size[0], bands);
         // SAFETY: every task writes its own rows.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
-        crew.for_each(bands, |band| {
-            let rows = bounds(out_size[0], bands, band);
+        crew.for_each(bands.count(), |band| {
+            let rows = bands.bounds(band);
             with_scratch(self.band_rows(rows) * self.channels * self.band_width(), |band| {
                 self.pad(input, rows.0, band);
                 let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
@@ -143,10 +148,10 @@ impl Job<'_> {
         let Planar { plane, window, channels, .. } = self.layer;
         let width = self.layer.band_width();
         let image = plane.out_size[0] * plane.out_size[1] * BLOCK;
-        let tiles = plane.out_size[1].div_ceil(L::PIXELS);
+        let tiles = self.layer.tiles;
         let from = (row - self.rows.0) * window.stride[0] * channels * width;
-        for tile in 0..tiles {
-            let (first, last) = bounds(plane.out_size[1], tiles, tile);
+        for tile in 0..tiles.count() {
+            let (first, last) = tiles.bounds(tile);
             let at = panel.first * image + (row * plane.out_size[1] + first) * BLOCK;
             // SAFETY: the tile's pixels are inside the output, what they read is in the band.
             unsafe {

@@ -9,7 +9,7 @@ use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Store, accumulate, biased, bounds, tiled};
+use super::tile::{Finish, Parts, Store, accumulate, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 
 /// A 1x1 convolution with its weights.
@@ -49,6 +49,9 @@ impl Pointwise {
         let pixels = out_size[0] * out_size[1];
         self.plane.check(self.channels, input, self.panels.blocks(), residual, output);
         let split = Split::new(self, pixels, crew.threads());
+        let tiles = Parts::new(pixels, split.tiles);
+        let parts = Parts::new(split.tiles, split.parts);
+        let shares = Parts::new(self.panels.groups(), split.shares);
         // SAFETY: every task writes its own pixels of its own groups.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
         crew.for_each(split.parts * split.shares, |task| {
@@ -58,9 +61,9 @@ impl Pointwise {
                 input,
                 size,
                 out_size,
-                tiles: bounds(split.tiles, split.parts, part),
-                all_tiles: split.tiles,
-                groups: bounds(self.panels.groups(), split.shares, share),
+                tiles: parts.bounds(part),
+                all_tiles: tiles,
+                groups: shares.bounds(share),
                 residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
                 output: output.get(),
                 packed: std::ptr::null_mut(),
@@ -103,7 +106,8 @@ struct Job<'a> {
     size: [usize; 2],
     out_size: [usize; 2],
     tiles: (usize, usize),
-    all_tiles: usize,
+    /// All tiles of the image.
+    all_tiles: Parts,
     groups: (usize, usize),
     residual: *const f32,
     output: *mut f32,
@@ -152,7 +156,7 @@ impl Job<'_> {
     /// The pixels of a tile.
     #[inline(always)]
     fn pixels(&self, tile: usize) -> (usize, usize) {
-        bounds(self.out_size[0] * self.out_size[1], self.all_tiles, tile)
+        self.all_tiles.bounds(tile)
     }
 
     /// Copies a tile's channels to `[block][pixel][16]`.

@@ -3,7 +3,8 @@
 use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::Shared;
-use super::tile::Finish;
+use super::taps::Taps;
+use super::tile::{Finish, Parts};
 use super::{BLOCK, Isa, Kernel, Plane};
 use crate::graph::Window;
 
@@ -21,14 +22,28 @@ pub(crate) enum Pooling {
 
 /// A pooling layer.
 pub(crate) struct Pool {
-    pub(crate) isa: Isa,
-    pub(crate) plane: Plane,
-    pub(crate) window: Window,
-    pub(crate) pooling: Pooling,
-    pub(crate) finish: Finish,
+    isa: Isa,
+    plane: Plane,
+    window: Window,
+    pooling: Pooling,
+    finish: Finish,
+    /// Down and across.
+    taps: [Taps; 2],
 }
 
 impl Pool {
+    /// A layer for images of these sizes.
+    pub(crate) fn new(
+        isa: Isa,
+        plane: Plane,
+        window: Window,
+        pooling: Pooling,
+        finish: Finish,
+    ) -> Self {
+        let taps = [0, 1].map(|i| Taps::new(&window, i, plane.size[i], plane.out_size[i]));
+        Self { isa, plane, window, pooling, finish, taps }
+    }
+
     /// Pools blocks of images, as many as there are.
     pub(crate) fn run(&self, crew: &Crew<'_>, input: &[f32], output: &mut [f32]) {
         let [area, out_area] =
@@ -37,40 +52,26 @@ impl Pool {
         assert_eq!(input.len(), count * area);
         assert_eq!(output.len(), count * out_area);
         let rows = self.plane.out_size[0];
-        let row = self.plane.out_size[1] * BLOCK;
-        let bands = if crew.threads() == 1 { 1 } else { rows.div_ceil(ROWS) };
+        let bands = Parts::new(rows, if crew.threads() == 1 { 1 } else { rows.div_ceil(ROWS) });
         // SAFETY: every task writes its own rows of its own block.
-        let shared = unsafe { Shared::new(output.as_mut_ptr()) };
-        crew.for_each(count * bands, |task| {
-            let (block, band) = (task / bands, task % bands);
-            let (first, last) = super::tile::bounds(rows, bands, band);
-            for y in first..last {
-                // SAFETY: the row is inside the output, and this task's alone.
-                let to = unsafe {
-                    let at = shared.get().add(block * out_area + y * row);
-                    std::slice::from_raw_parts_mut(at, row)
-                };
-                let job = Job { layer: self, input: &input[block * area..][..area], y, to };
-                // SAFETY: the lengths have been checked above.
-                unsafe { self.isa.run(job) }
-            }
+        let output = unsafe { Shared::new(output.as_mut_ptr()) };
+        crew.for_each(count * bands.count(), |task| {
+            let block = task / bands.count();
+            let job = Job {
+                layer: self,
+                input: input[block * area..].as_ptr(),
+                rows: bands.bounds(task % bands.count()),
+                // SAFETY: the block is one of the output's.
+                output: unsafe { output.get().add(block * out_area) },
+            };
+            // SAFETY: the lengths have been checked above.
+            unsafe { self.isa.run(job) }
         });
-    }
-
-    /// The rows (0) or columns (1) of the input that are in an output's window.
-    #[inline(always)]
-    fn inside(&self, i: usize, output: usize) -> impl Iterator<Item = usize> + Clone {
-        let Window { kernel, stride, dilation, padding } = self.window;
-        let (before, size) = (padding[i].0, self.plane.size[i]);
-        let origin = output * stride[i];
-        let first = before.saturating_sub(origin).div_ceil(dilation[i]);
-        let end = (size + before).saturating_sub(origin).div_ceil(dilation[i]).min(kernel[i]);
-        (first..end).map(move |tap| origin + tap * dilation[i] - before)
     }
 
     /// What the sum of a window is divided by.
     #[inline(always)]
-    fn divisor(&self, y: usize, x: usize) -> usize {
+    fn divisor(&self, row: usize, column: usize) -> usize {
         let counted = |i: usize, output: usize| match self.pooling {
             // A last window of ceil mode may reach beyond the padding: that never counts.
             Pooling::Mean { count_padding: true } => {
@@ -78,48 +79,93 @@ impl Pool {
                 let end = self.plane.size[i] + padding[i].0 + padding[i].1;
                 (end - output * stride[i]).div_ceil(dilation[i]).min(kernel[i])
             }
-            _ => self.inside(i, output).count(),
+            _ => {
+                let (first, end) = self.taps[i].of(output);
+                end - first
+            }
         };
-        counted(0, y) * counted(1, x)
+        counted(0, row) * counted(1, column)
     }
 }
 
-/// One row of the output.
+/// A band of rows of one block.
 struct Job<'a> {
     layer: &'a Pool,
-    input: &'a [f32],
-    y: usize,
-    to: &'a mut [f32],
+    input: *const f32,
+    rows: (usize, usize),
+    output: *mut f32,
 }
 
 impl Kernel for Job<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let layer = self.layer;
-        let width = layer.plane.size[1];
-        for x in 0..layer.plane.out_size[1] {
-            // SAFETY: the window's part inside the image is inside the slice.
-            unsafe {
-                let mut result = match layer.pooling {
-                    Pooling::Max => L::splat(f32::NEG_INFINITY),
-                    Pooling::Mean { .. } => L::splat(0.0),
-                };
-                for row in layer.inside(0, self.y) {
-                    for column in layer.inside(1, x) {
-                        let at = (row * width + column) * BLOCK;
-                        let value = L::load(self.input.as_ptr().add(at));
-                        result = match layer.pooling {
-                            Pooling::Max => value.max(result),
-                            Pooling::Mean { .. } => result.add(value),
-                        };
-                    }
-                }
-                if matches!(layer.pooling, Pooling::Mean { .. }) {
-                    result = result.mul(L::splat(1.0 / layer.divisor(self.y, x) as f32));
-                }
-                layer.finish.apply(result).store(self.to.as_mut_ptr().add(x * BLOCK));
+        // SAFETY: as the caller says; only taps inside the image are read.
+        unsafe {
+            match self.layer.pooling {
+                Pooling::Max => self.pool::<L>(f32::NEG_INFINITY, |most, value| value.max(most)),
+                Pooling::Mean { .. } => self.pool::<L>(0.0, |sum, value| sum.add(value)),
             }
         }
+    }
+}
+
+impl Job<'_> {
+    #[inline(always)]
+    unsafe fn pool<L: Lanes>(&self, start: f32, join: impl Fn(L, L) -> L + Copy) {
+        let columns = &self.layer.taps[1];
+        let (whole, all) = (columns.whole(), (0, self.layer.window.kernel[1]));
+        for row in self.rows.0..self.rows.1 {
+            // SAFETY: as the caller says.
+            unsafe {
+                for column in (0..whole.start).chain(whole.end..columns.outputs()) {
+                    self.window::<L, 1>(row, column, columns.of(column), start, join);
+                }
+                let mut column = whole.start;
+                while column < whole.end {
+                    column += match whole.end - column {
+                        4.. => self.window::<L, 4>(row, column, all, start, join),
+                        _ => self.window::<L, 1>(row, column, all, start, join),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Pools `P` neighbouring windows, which have the same taps; returns `P`.
+    #[inline(always)]
+    unsafe fn window<L: Lanes, const P: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        columns: (usize, usize),
+        start: f32,
+        join: impl Fn(L, L) -> L,
+    ) -> usize {
+        let Pool { plane, window, taps: [down, across], .. } = self.layer;
+        let rows = down.of(row);
+        // SAFETY: the taps are inside the image, the outputs inside theirs.
+        unsafe {
+            let mut results = [L::splat(start); P];
+            for tap_row in rows.0..rows.1 {
+                let (y, x) = (down.at(row, tap_row), across.at(column, columns.0));
+                let mut input = self.input.add((y * plane.size[1] + x) * BLOCK);
+                for _ in columns.0..columns.1 {
+                    for (p, result) in results.iter_mut().enumerate() {
+                        *result = join(*result, L::load(input.add(p * window.stride[1] * BLOCK)));
+                    }
+                    input = input.wrapping_add(window.dilation[1] * BLOCK);
+                }
+            }
+            for (p, mut result) in results.into_iter().enumerate() {
+                if matches!(self.layer.pooling, Pooling::Mean { .. }) {
+                    let divisor = self.layer.divisor(row, column + p);
+                    result = result.mul(L::splat(1.0 / divisor as f32));
+                }
+                let at = (row * plane.out_size[1] + column + p) * BLOCK;
+                self.layer.finish.apply(result).store(self.output.add(at));
+            }
+        }
+        P
     }
 }
 

@@ -145,9 +145,38 @@ pub(crate) unsafe fn biased<L: Lanes, const B: usize, const P: usize>(
     }
 }
 
-/// Splits `pixels` into tiles of nearly equal size, at most `most` each: the bounds of tile `i`.
-pub(crate) fn bounds(pixels: usize, tiles: usize, i: usize) -> (usize, usize) {
-    (pixels * i / tiles, pixels * (i + 1) / tiles)
+/// Things divided into parts of nearly equal size; the larger ones come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts {
+    count: usize,
+    size: usize,
+    /// How many parts have one more.
+    larger: usize,
+}
+
+impl Parts {
+    /// So many parts.
+    pub(crate) fn new(things: usize, count: usize) -> Self {
+        Self { count, size: things / count, larger: things % count }
+    }
+
+    /// As few parts as need be, of at most `most` things each.
+    pub(crate) fn of_most(things: usize, most: usize) -> Self {
+        Self::new(things, things.div_ceil(most).max(1))
+    }
+
+    /// How many parts there are.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The first thing of part `i`, and the first after it. Without a division: tiles ask often.
+    #[inline(always)]
+    pub(crate) fn bounds(&self, i: usize) -> (usize, usize) {
+        let start = |i: usize| i * self.size + i.min(self.larger);
+        (start(i), start(i + 1))
+    }
 }
 
 /// Calls `$function::<L, B, P>` for a number of pixels known only at run time, and for one or two

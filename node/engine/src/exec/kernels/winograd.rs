@@ -19,7 +19,7 @@ use super::crew::Crew;
 use super::lanes::{Lanes, PIXELS_MAX};
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, accumulate, bounds, tiled};
+use super::tile::{Finish, Parts, accumulate, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 
 /// How large the tiles are.
@@ -129,17 +129,21 @@ impl Winograd {
         let grid = out_size.map(|outputs| outputs.div_ceil(self.tiles.outputs()));
         let count = grid[0] * grid[1];
         let (parts, shares) = self.split(count, crew.threads());
+        let parts = Parts::new(count, parts);
+        let shares = Parts::new(self.panels[0].groups(), shares);
         // SAFETY: every task writes its own tiles of its own groups.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
-        crew.for_each(parts * shares, |task| {
+        crew.for_each(parts.count() * shares.count(), |task| {
+            let tiles = parts.bounds(task / shares.count());
             let mut job = Job {
                 layer: self,
                 input: input.as_ptr(),
                 size,
                 out_size,
                 grid,
-                tiles: bounds(count, parts, task / shares),
-                groups: bounds(self.panels[0].groups(), shares, task % shares),
+                tiles,
+                sets: Parts::of_most(tiles.1 - tiles.0, self.isa.tile_pixels()),
+                groups: shares.bounds(task % shares.count()),
                 residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
                 output: output.get(),
                 inputs: std::ptr::null_mut(),
@@ -191,6 +195,8 @@ struct Job<'a> {
     /// Tiles down and across.
     grid: [usize; 2],
     tiles: (usize, usize),
+    /// Sets of as many tiles as are summed at once.
+    sets: Parts,
     groups: (usize, usize),
     residual: *const f32,
     output: *mut f32,
@@ -209,23 +215,25 @@ impl<T: Transform> Kernel for TileJob<'_, T> {
         let job = self.0;
         // SAFETY: as the caller says.
         unsafe {
-            for set in 0..job.sets::<L>() {
-                let (first, last) = job.set::<L>(set);
+            for set in 0..job.sets.count() {
+                let (first, last) = job.set(set);
+                let origins = job.origins::<T>(first, last);
                 for block in 0..blocks(job.layer.channels) {
-                    for tile in first..last {
-                        let to = job.input_at::<L, T>(set, 0, block).add((tile - first) * BLOCK);
-                        job.transform_input::<L, T>(tile, block, to);
+                    let to = job.input_at::<L, T>(set, 0, block);
+                    for (tile, &origin) in origins.iter().enumerate().take(last - first) {
+                        job.transform_input::<L, T>(origin, block, to.add(tile * BLOCK));
                     }
                 }
             }
             for component in 0..T::INPUTS * T::INPUTS {
                 job.multiply::<L, T>(component);
             }
-            for set in 0..job.sets::<L>() {
-                let (first, last) = job.set::<L>(set);
+            for set in 0..job.sets.count() {
+                let (first, last) = job.set(set);
+                let origins = job.origins::<T>(first, last);
                 for group in job.groups.0..job.groups.1 {
-                    for tile in first..last {
-                        job.transform_output::<L, T>(set, group, tile);
+                    for (tile, &origin) in origins.iter().enumerate().take(last - first) {
+                        job.transform_output::<L, T>(set, group, tile, origin);
                     }
                 }
             }
@@ -235,29 +243,33 @@ impl<T: Transform> Kernel for TileJob<'_, T> {
 
 impl Job<'_> {
     fn inputs_values(&self) -> usize {
-        let sets = (self.tiles.1 - self.tiles.0).div_ceil(self.layer.isa.tile_pixels());
+        let sets = self.sets.count();
         let pixels = self.layer.isa.tile_pixels();
         sets * self.layer.tiles.components()
             * (blocks(self.layer.channels) * pixels * BLOCK + BLOCK)
     }
 
     fn products_values(&self) -> usize {
-        let sets = (self.tiles.1 - self.tiles.0).div_ceil(self.layer.isa.tile_pixels());
+        let sets = self.sets.count();
         let channels = (self.groups.1 - self.groups.0) * self.layer.isa.tile_blocks() * BLOCK;
         sets * self.layer.tiles.components() * channels * self.layer.isa.tile_pixels()
     }
 
-    /// Sets of as many tiles as are summed at once.
-    #[inline(always)]
-    fn sets<L: Lanes>(&self) -> usize {
-        (self.tiles.1 - self.tiles.0).div_ceil(L::PIXELS)
-    }
-
     /// The tiles of a set.
     #[inline(always)]
-    fn set<L: Lanes>(&self, set: usize) -> (usize, usize) {
-        let (first, last) = bounds(self.tiles.1 - self.tiles.0, self.sets::<L>(), set);
+    fn set(&self, set: usize) -> (usize, usize) {
+        let (first, last) = self.sets.bounds(set);
         (self.tiles.0 + first, self.tiles.0 + last)
+    }
+
+    /// The first output of each of some tiles.
+    #[inline(always)]
+    fn origins<T: Transform>(&self, first: usize, last: usize) -> [[usize; 2]; PIXELS_MAX] {
+        let mut origins = [[0; 2]; PIXELS_MAX];
+        for (origin, tile) in origins.iter_mut().zip(first..last) {
+            *origin = [tile / self.grid[1], tile % self.grid[1]].map(|i| i * T::OUTPUTS);
+        }
+        origins
     }
 
     /// Where the transformed inputs of a set are. A line is left free after each component: a
@@ -269,7 +281,7 @@ impl Job<'_> {
         component: usize,
         block: usize,
     ) -> *mut f32 {
-        let (first, last) = self.set::<L>(set);
+        let (first, last) = self.set(set);
         let stride = input_stride::<L>(blocks(self.layer.channels));
         let at =
             (set * T::INPUTS * T::INPUTS + component) * stride + block * (last - first) * BLOCK;
@@ -291,15 +303,14 @@ impl Job<'_> {
         unsafe { self.products.add(of_group * L::PIXELS * L::BLOCKS * BLOCK) }
     }
 
-    /// Transforms one block of one tile to `to`, where its first component goes.
+    /// Transforms one block of the tile at `origin` to `to`, where its first component goes.
     #[inline(always)]
     unsafe fn transform_input<L: Lanes, T: Transform>(
         &self,
-        tile: usize,
+        origin: [usize; 2],
         block: usize,
         to: *mut f32,
     ) {
-        let origin = [tile / self.grid[1], tile % self.grid[1]].map(|i| i * T::OUTPUTS);
         let [top, left] = self.layer.padding;
         let inside = origin[0] >= top
             && origin[1] >= left
@@ -351,7 +362,7 @@ impl Job<'_> {
     #[inline(always)]
     unsafe fn multiply<L: Lanes, T: Transform>(&self, component: usize) {
         let panels = &self.layer.panels[component];
-        let sets = self.sets::<L>();
+        let sets = self.sets.count();
         for group in self.groups.0..self.groups.1 {
             let panel = panels.panel(group);
             let last_group = group + 1 == self.groups.1;
@@ -361,9 +372,10 @@ impl Job<'_> {
                 Some(panels.panel(group + 1))
             };
             let next = next.map_or(&[][..], |next| next.weights);
+            let lines = Parts::new(next.len() / BLOCK, sets);
             for set in 0..sets {
-                let (first, last) = self.set::<L>(set);
-                let (from, to) = bounds(next.len() / BLOCK, sets, set);
+                let (first, last) = self.set(set);
+                let (from, to) = lines.bounds(set);
                 let ahead = &next[from * BLOCK..to * BLOCK];
                 // SAFETY: both places are counted in the room that the job was given.
                 unsafe {
@@ -381,24 +393,23 @@ impl Job<'_> {
         }
     }
 
-    /// Transforms one tile of a group back, adds bias and residual, and stores what is inside.
+    /// Transforms tile number `tile` of a set back, adds bias and residual, and stores what is inside.
     #[inline(always)]
     unsafe fn transform_output<L: Lanes, T: Transform>(
         &self,
         set: usize,
         group: usize,
         tile: usize,
+        origin: [usize; 2],
     ) {
         let panel = self.layer.panels[0].panel(group);
-        let (first, _) = self.set::<L>(set);
-        let origin = [tile / self.grid[1], tile % self.grid[1]].map(|i| i * T::OUTPUTS);
         let rows = T::OUTPUTS.min(self.out_size[0] - origin[0]);
         let columns = T::OUTPUTS.min(self.out_size[1] - origin[1]);
         for b in 0..panel.blocks {
             // SAFETY: rows and columns end with the image.
             unsafe {
                 let product = self.product_at::<L, T>(set, group, 0);
-                let product = product.add(((tile - first) * panel.blocks + b) * BLOCK).cast_const();
+                let product = product.add((tile * panel.blocks + b) * BLOCK).cast_const();
                 let bias = L::load(panel.bias.as_ptr().add(b * BLOCK));
                 let values = square_out::<L, T>(product, L::PIXELS * L::BLOCKS * BLOCK, bias);
                 let corner = ((panel.first + b) * self.out_size[0] + origin[0]) * self.out_size[1]

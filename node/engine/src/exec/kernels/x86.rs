@@ -4,12 +4,10 @@
 //! so the operands are passed the other way round than they read.
 
 use std::arch::x86_64::{
-    __m256, __m512, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps,
-    _mm_prefetch, _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_ps,
-    _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
-    _mm512_storeu_ps, _mm512_sub_ps,
+    __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::lanes::Lanes;
@@ -88,17 +86,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        // SAFETY: see `splat`.
-        unsafe {
-            let eight = _mm256_add_ps(self.0, self.1);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch of a bad address does nothing.
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
@@ -162,12 +149,6 @@ impl Lanes for Avx512 {
     unsafe fn min(self, other: Self) -> Self {
         // SAFETY: see `splat`.
         Self(unsafe { _mm512_min_ps(other.0, self.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        // SAFETY: see `splat`.
-        unsafe { _mm512_reduce_add_ps(self.0) }
     }
 
     #[inline(always)]
