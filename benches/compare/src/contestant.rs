@@ -18,6 +18,8 @@ pub trait Contestant {
 /// Who can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
+    /// Starling's engine with Burn's own operators alone
+    Burn,
     /// Starling's engine, as nodes use it
     Starling,
     /// ONNX Runtime, as it comes from PyPI
@@ -28,11 +30,12 @@ pub enum Kind {
 
 impl Kind {
     /// Everyone, in the order of the report's columns.
-    pub const ALL: [Self; 3] = [Self::Onnxruntime, Self::Starling, Self::Tract];
+    pub const ALL: [Self; 4] = [Self::Onnxruntime, Self::Starling, Self::Burn, Self::Tract];
 
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Burn => "burn",
             Self::Starling => "starling",
             Self::Onnxruntime => "onnxruntime",
             Self::Tract => "tract",

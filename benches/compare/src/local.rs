@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use starling_engine::{DeviceChoice, Model, Piece};
+use starling_engine::{Kernels, LoadOptions, Model, Piece};
 use tract_onnx::prelude::{
     Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue,
     TypedRunnableModel, multithread, tvec,
@@ -37,16 +37,17 @@ pub enum Output {
     Dropped,
 }
 
-/// Starling's engine, whole model, on a device.
+/// Starling's engine: the whole model as one piece, by some of its kernels.
 pub fn starling(
     path: &Path,
     threads: usize,
     input: &Input,
-    device: DeviceChoice,
+    kernels: Kernels,
 ) -> Result<Local<impl FnMut(Output) -> Result<Vec<f32>> + use<>>> {
     let model = Model::open(path)?;
+    let options = LoadOptions { kernels, ..LoadOptions::default() };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let piece = pool.install(|| Piece::load(&model, 0..model.layers().len(), device))?;
+    let piece = pool.install(|| Piece::load(&model, 0..model.layers().len(), options))?;
     let input = starling_engine::Tensor::from_f32(input.shape.clone(), input.values.clone())?;
     Ok(Local(move |output| {
         let outputs = pool.install(|| piece.run(std::slice::from_ref(&input)))?;

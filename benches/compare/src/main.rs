@@ -1,4 +1,4 @@
-//! `compare`: Starling's engine beside onnxruntime and tract, in one run.
+//! `compare`: Starling's engine beside onnxruntime, stock Burn and tract, in one run.
 //!
 //! Machines drift: their clocks, and what else they do. So the contestants take turns, in a new
 //! random order each round, and what is reported are ratios. See README.md.
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use starling_engine::Kernels;
 
 use contestant::{Contestant, Kind, Result};
 use report::{Network, Report};
@@ -118,9 +119,8 @@ fn load(
     input: &setup::Input,
 ) -> Result<Box<dyn Contestant>> {
     Ok(match kind {
-        Kind::Starling => {
-            Box::new(local::starling(path, threads, input, starling_engine::DeviceChoice::Cpu)?)
-        }
+        Kind::Burn => Box::new(local::starling(path, threads, input, Kernels::Portable)?),
+        Kind::Starling => Box::new(local::starling(path, threads, input, Kernels::Fast)?),
         Kind::Onnxruntime => {
             Box::new(onnxruntime::Worker::start(&setup.python, path, threads, input)?)
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use starling_engine::{DType, DeviceChoice, Model, Piece, Tensor, calibrate};
+use starling_engine::{DType, Kernels, LayerCost, LoadOptions, Model, Piece, Tensor, calibrate};
 
 use super::{Failure, infer, input};
 use report::{NetworkReport, Prediction, Report};
@@ -25,8 +25,10 @@ use report::{NetworkReport, Prediction, Report};
   starling bench *.onnx --predict                      how good this machine's calibration is
 
 Times are of whole runs on this machine alone, after two that don't count; a layer's time is its
-median over the runs. Memory: weights as loaded, the most activations alive at once as planned, and
-the process' own peak, which includes the pages of the model's file that were read.")]
+median over the runs, and what is computed in one go counts for the layer with the
+most FLOPs among them. Memory:
+weights in the form that the kernels take them, the room for activations, and the process' own peak,
+which includes the pages of the model's file that were read.")]
 pub(super) struct Args {
     /// The models
     #[arg(required = true, value_name = "MODEL")]
@@ -43,16 +45,40 @@ pub(super) struct Args {
     /// Calibrate like a node that starts, and compare what that predicts with what is measured
     #[arg(long)]
     predict: bool,
+    /// Which kernels compute
+    #[arg(long, value_enum, default_value_t = KernelsArg::Fast)]
+    kernels: KernelsArg,
     /// An input, a tensor (.npy) or a picture; may be repeated for models of several inputs [default: seeded noise]
     #[arg(long, value_name = "FILE")]
     input: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum KernelsArg {
+    /// The fastest, as nodes do
+    Fast,
+    /// The engine's own, without those that lose accuracy
+    Exact,
+    /// Burn's operators alone
+    Portable,
+}
+
+impl KernelsArg {
+    fn options(self) -> LoadOptions {
+        let kernels = match self {
+            Self::Fast => Kernels::Fast,
+            Self::Exact => Kernels::Exact,
+            Self::Portable => Kernels::Portable,
+        };
+        LoadOptions { kernels, ..LoadOptions::default() }
+    }
 }
 
 pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(cores, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let speed = args.predict.then(|| calibrated(&pool));
+    let speed = args.predict.then(|| calibrated(&pool, args.kernels.options()));
     let mut networks = Vec::new();
     for path in &args.models {
         networks.push(bench(path, args, &pool, speed.as_ref())?);
@@ -90,11 +116,12 @@ fn bench(
     let inputs = inputs(&model, &args.input)?;
     let began = Instant::now();
     let layers = 0..model.layers().len();
-    let piece = pool.install(|| Piece::load(&model, layers, DeviceChoice::default()))?;
+    let piece = pool.install(|| Piece::load(&model, layers, args.kernels.options()))?;
     let load = began.elapsed();
     let bar = progress(model.name(), u64::from(args.runs));
     let (runs, layers) = pool.install(|| time(&piece, &inputs, args.runs, &bar))?;
     bar.finish_and_clear();
+    let layers = attributed(layers, &model.profile().layers);
     let measured = Measured { import, load, runs, layers, peak_rss_bytes: peak_rss() };
     let prediction = speed.map(|(speed, took)| Prediction { speed, took: *took });
     Ok(NetworkReport::new(path, &model, &piece, &measured, prediction, args.layers))
@@ -127,16 +154,30 @@ fn time(
     Ok((whole, layers.into_iter().map(median).collect()))
 }
 
+/// Layers that are computed in one go are reported right after each other, and the first one seems
+/// to have taken all of the time. Gives it to the one with the most FLOPs.
+fn attributed(mut times: Vec<Duration>, costs: &[LayerCost]) -> Vec<Duration> {
+    let mut first = 0;
+    for next in 1..=times.len() {
+        if times.get(next).is_none_or(|time| *time > AT_ONCE) {
+            let most = (first..next).max_by_key(|&layer| costs[layer].flops).unwrap_or(first);
+            times.swap(first, most);
+            first = next;
+        }
+    }
+    times
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// The speed that a node would advertise, and how long it took to measure.
-fn calibrated(pool: &rayon::ThreadPool) -> (calibrate::Speed, Duration) {
+fn calibrated(pool: &rayon::ThreadPool, options: LoadOptions) -> (calibrate::Speed, Duration) {
     let spinner = infer::spinner("measuring the speed of this machine");
     let began = Instant::now();
-    let measure = || calibrate::measure(CALIBRATION, DeviceChoice::default());
+    let measure = || calibrate::measure(CALIBRATION, options);
     let speed = pool.install(measure);
     spinner.finish_and_clear();
     (speed, began.elapsed())
@@ -206,6 +247,8 @@ fn progress(name: &str, runs: u64) -> ProgressBar {
 const WARM_UP_RUNS: u32 = 2;
 /// The time that a starting node takes for it.
 const CALIBRATION: Duration = crate::runtime::CALIBRATION;
+/// No layer is as short as the time between two reports of the same step.
+const AT_ONCE: Duration = Duration::from_nanos(500);
 const NOISE_SEED: u64 = 0x5eed_cafe_f00d_d00d;
 
 #[cfg(test)]
@@ -219,6 +262,21 @@ mod tests {
             assert!(peak > 64 << 20, "{peak}");
         }
         assert_eq!(touched[1 << 20], 1);
+    }
+
+    #[test]
+    fn layers_computed_at_once_count_for_the_largest() {
+        let model = Model::open(Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/assets/efficientnet-lite0.onnx"
+        )));
+        // It ends with a mean, a flattening and a matrix product.
+        let costs = model.expect("bundled").profile().layers;
+        let tail = &costs[costs.len() - 3..];
+        let times = [9_000, 70_000, 40].map(Duration::from_nanos).to_vec();
+        let expected = [9_000, 40, 70_000].map(Duration::from_nanos);
+        assert_eq!(attributed(times, tail), expected);
+        assert_eq!(attributed(expected.to_vec(), tail), expected);
     }
 
     #[test]

@@ -40,7 +40,10 @@ pub(super) struct NetworkReport {
 
 #[derive(Debug, Serialize)]
 struct MemoryReport {
+    /// In the file.
     weight_bytes: u64,
+    /// In the form that the kernels take them.
+    packed_bytes: u64,
     activation_bytes: u64,
     /// Nothing where the system doesn't say.
     peak_rss_bytes: Option<u64>,
@@ -135,7 +138,8 @@ impl NetworkReport {
             gflops_per_s: giga(flops, median),
             memory: MemoryReport {
                 weight_bytes: piece.weight_bytes(),
-                activation_bytes: piece.peak_activation_bytes(),
+                packed_bytes: piece.memory().weights,
+                activation_bytes: piece.memory().activations,
                 peak_rss_bytes: measured.peak_rss_bytes,
             },
             prediction: prediction.map(|prediction| {
@@ -155,7 +159,7 @@ impl NetworkReport {
             "model    {} ({}FLOP)\n\
              load     {:.1} ms import, {:.1} ms weights\n\
              time     median {:.2} ms, p95 {:.2} ms, min {:.2} ms ({} runs, {} threads); {:.1} GFLOP/s\n\
-             memory   {}B weights, {}B activations, peak of the process {resident}\n",
+             memory   {}B weights ({}B in the file), {}B activations, peak of the process {resident}\n",
             self.model,
             human(self.flops as f64),
             self.import_ms,
@@ -166,6 +170,7 @@ impl NetworkReport {
             runs,
             threads,
             self.gflops_per_s,
+            human(self.memory.packed_bytes as f64),
             human(self.memory.weight_bytes as f64),
             human(self.memory.activation_bytes as f64),
         );
