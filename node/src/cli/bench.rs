@@ -78,12 +78,11 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(cores, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let speed = args.predict.then(|| calibrated(&pool, args.kernels.options()));
     let mut networks = Vec::new();
     for path in &args.models {
-        networks.push(bench(path, args, &pool, speed.as_ref())?);
+        networks.push(bench(path, args, &pool)?);
     }
-    let report = Report::new(threads, args.runs, speed.map(|(speed, _)| speed), networks);
+    let report = Report::new(threads, args.runs, networks);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -103,12 +102,9 @@ pub(super) struct Measured {
     peak_rss_bytes: Option<u64>,
 }
 
-fn bench(
-    path: &Path,
-    args: &Args,
-    pool: &rayon::ThreadPool,
-    speed: Option<&(calibrate::Speed, Duration)>,
-) -> Result<NetworkReport, Failure> {
+fn bench(path: &Path, args: &Args, pool: &rayon::ThreadPool) -> Result<NetworkReport, Failure> {
+    // Right before, since machines drift, and that is another question.
+    let prediction = args.predict.then(|| calibrated(pool, args.kernels.options()));
     forget_peak_rss();
     let began = Instant::now();
     let model = super::open_model(path)?;
@@ -123,7 +119,6 @@ fn bench(
     bar.finish_and_clear();
     let layers = attributed(layers, &model.profile().layers);
     let measured = Measured { import, load, runs, layers, peak_rss_bytes: peak_rss() };
-    let prediction = speed.map(|(speed, took)| Prediction { speed, took: *took });
     Ok(NetworkReport::new(path, &model, &piece, &measured, prediction, args.layers))
 }
 
@@ -173,14 +168,13 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// The speed that a node would advertise, and how long it took to measure.
-fn calibrated(pool: &rayon::ThreadPool, options: LoadOptions) -> (calibrate::Speed, Duration) {
+/// The speed that a node would advertise.
+fn calibrated(pool: &rayon::ThreadPool, options: LoadOptions) -> Prediction {
     let spinner = infer::spinner("measuring the speed of this machine");
     let began = Instant::now();
-    let measure = || calibrate::measure(CALIBRATION, options);
-    let speed = pool.install(measure);
+    let speed = pool.install(|| calibrate::measure(CALIBRATION, options));
     spinner.finish_and_clear();
-    (speed, began.elapsed())
+    Prediction { speed, took: began.elapsed() }
 }
 
 fn inputs(model: &Model, paths: &[PathBuf]) -> Result<Vec<Tensor>, Failure> {

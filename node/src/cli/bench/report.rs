@@ -65,14 +65,16 @@ struct LayerReport {
 }
 
 /// What the network knows of a node, and what that says of this model.
-pub(super) struct Prediction<'a> {
-    pub(super) speed: &'a calibrate::Speed,
+pub(super) struct Prediction {
+    pub(super) speed: calibrate::Speed,
     /// How long the calibration took.
     pub(super) took: Duration,
 }
 
 #[derive(Debug, Serialize)]
 struct NetworkPrediction {
+    /// What would be advertised: per class of operators, units of its work per second.
+    speed: [f64; OpClass::ALL.len()],
     ms: f64,
     /// Predicted over measured, less 1.
     error: f64,
@@ -85,7 +87,7 @@ struct NetworkPrediction {
 
 #[derive(Debug, Serialize)]
 struct PredictionReport {
-    /// What would be advertised: per class of operators, units of its work per second.
+    /// The medians of what would be advertised.
     speed: [f64; OpClass::ALL.len()],
     median_network_error: f64,
     median_layer_error: f64,
@@ -93,13 +95,9 @@ struct PredictionReport {
 }
 
 impl Report {
-    pub(super) fn new(
-        threads: usize,
-        runs: u32,
-        speed: Option<calibrate::Speed>,
-        networks: Vec<NetworkReport>,
-    ) -> Self {
-        let prediction = speed.map(|speed| PredictionReport::new(&speed, &networks));
+    pub(super) fn new(threads: usize, runs: u32, networks: Vec<NetworkReport>) -> Self {
+        let predictions = networks.iter().filter_map(|network| network.prediction.as_ref());
+        let prediction = PredictionReport::new(&predictions.collect::<Vec<_>>());
         Self { threads, runs, networks, prediction }
     }
 
@@ -144,7 +142,7 @@ impl NetworkReport {
             },
             prediction: prediction.map(|prediction| {
                 let predicted = predicted.unwrap_or_default();
-                NetworkPrediction::new(&predicted, measured, median, prediction.took)
+                NetworkPrediction::new(&prediction, &predicted, measured, median)
             }),
             layers: layers.unwrap_or_default(),
         }
@@ -184,7 +182,7 @@ impl NetworkReport {
     }
 }
 
-impl Prediction<'_> {
+impl Prediction {
     /// Seconds for each layer.
     fn layers(&self, costs: &[LayerCost]) -> Vec<f64> {
         costs.iter().map(|cost| self.speed.seconds(cost)).collect()
@@ -192,14 +190,20 @@ impl Prediction<'_> {
 }
 
 impl NetworkPrediction {
-    fn new(predicted: &[f64], measured: &Measured, median: Duration, took: Duration) -> Self {
+    fn new(
+        prediction: &Prediction,
+        predicted: &[f64],
+        measured: &Measured,
+        median: Duration,
+    ) -> Self {
         let seconds: f64 = predicted.iter().sum();
         let layer_errors = layer_errors(predicted, &measured.layers);
         Self {
             ms: millis(seconds),
             error: round3(seconds / median.as_secs_f64() - 1.0),
             median_layer_error: round3(middle(layer_errors.clone())),
-            calibration_ms: ms(took),
+            speed: prediction.speed.units_per_s,
+            calibration_ms: ms(prediction.took),
             layer_errors,
         }
     }
@@ -216,15 +220,17 @@ impl NetworkPrediction {
 }
 
 impl PredictionReport {
-    fn new(speed: &calibrate::Speed, networks: &[NetworkReport]) -> Self {
-        let predictions = || networks.iter().filter_map(|network| network.prediction.as_ref());
-        let layers: Vec<f64> = predictions().flat_map(|one| one.layer_errors.clone()).collect();
-        Self {
-            speed: speed.units_per_s,
-            median_network_error: middle(predictions().map(|one| one.error.abs()).collect()),
+    /// Nothing if nothing was predicted.
+    fn new(predictions: &[&NetworkPrediction]) -> Option<Self> {
+        let of = |class: usize| middle(predictions.iter().map(|one| one.speed[class]).collect());
+        let layers: Vec<f64> =
+            predictions.iter().flat_map(|one| one.layer_errors.clone()).collect();
+        (!predictions.is_empty()).then(|| Self {
+            speed: OpClass::ALL.map(|class| of(class.index())),
+            median_network_error: middle(predictions.iter().map(|one| one.error.abs()).collect()),
             layers: layers.len(),
             median_layer_error: round3(middle(layers)),
-        }
+        })
     }
 
     fn text(&self) -> String {
