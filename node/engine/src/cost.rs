@@ -25,16 +25,16 @@
 //! [`calibrate`]: crate::calibrate
 
 use crate::graph::{Conv, Layer, Op, TensorId, Window};
-use crate::model::Model;
 use crate::profile::OpClass;
+use crate::tensor::TensorInfo;
 
 /// Units of work for each class, at its [`OpClass::index`].
 pub type Work = [u64; OpClass::ALL.len()];
 
 /// The work of a layer that has so many FLOPs.
-pub(crate) fn work(model: &Model, layer: &Layer, flops: u64) -> Work {
-    let read = elements(model, &layer.inputs);
-    let written = elements(model, &layer.outputs);
+pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
+    let read = elements(tensors, &layer.inputs);
+    let written = elements(tensors, &layer.outputs);
     let mut work = Work::default();
     let mut add = |class: OpClass, units: u64| {
         let sum = &mut work[class.index()];
@@ -42,12 +42,12 @@ pub(crate) fn work(model: &Model, layer: &Layer, flops: u64) -> Work {
     };
     match &layer.op {
         // The same bytes under another shape: not even a call.
-        Op::Flatten | Op::Reshape => {
+        Op::Flatten | Op::Identity | Op::Reshape => {
             add(OpClass::Memory, flops);
             return work;
         }
         Op::Conv(conv) => {
-            convolve(model, layer, conv, &mut add);
+            convolve(tensors, layer, conv, &mut add);
             add(OpClass::Memory, read.saturating_add(written));
         }
         Op::Gemm(gemm) => multiply(product(gemm.weight.shape()), flops, &mut add),
@@ -61,8 +61,13 @@ pub(crate) fn work(model: &Model, layer: &Layer, flops: u64) -> Work {
 }
 
 /// A convolution's arithmetic, and the weights that it waits for.
-fn convolve(model: &Model, layer: &Layer, conv: &Conv, add: &mut impl FnMut(OpClass, u64)) {
-    let output = &model.tensor(layer.outputs[0]).shape;
+fn convolve(
+    tensors: &[TensorInfo],
+    layer: &Layer,
+    conv: &Conv,
+    add: &mut impl FnMut(OpClass, u64),
+) {
+    let output = &tensors[layer.outputs[0].0].shape;
     let size = |dimension: usize| output.get(dimension).map_or(1, |&size| size as u64);
     let (images, rows, columns) = (size(0), size(2), size(3));
     let pixels = chain([images, rows, columns]);
@@ -112,8 +117,8 @@ fn is_filtered(window: &Window) -> bool {
     window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1]
 }
 
-fn elements(model: &Model, ids: &[TensorId]) -> u64 {
-    ids.iter().fold(0, |sum, &id| sum.saturating_add(model.tensor(id).elements()))
+fn elements(tensors: &[TensorInfo], ids: &[TensorId]) -> u64 {
+    ids.iter().fold(0, |sum, &id| sum.saturating_add(tensors[id.0].elements()))
 }
 
 /// Channels as they are computed: in whole blocks.

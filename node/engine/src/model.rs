@@ -15,7 +15,9 @@ use crate::graph::{Layer, TensorId};
 use crate::onnx::import::{self, Graph};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::reader;
+use crate::options::ImportOptions;
 use crate::profile::{self, Profile};
+use crate::rows::plan::RowTable;
 use crate::slice::{self, Slice};
 use crate::tensor::TensorInfo;
 use crate::weights::{WeightRef, WeightSource};
@@ -27,12 +29,22 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     name: String,
     bytes: Bytes,
+    /// What tells the model from others of the same bytes with other fixed inputs.
+    fixed: Vec<u8>,
     id: OnceLock<Hash>,
     graph: Graph,
     /// The tensors alive across each cut.
-    frontiers: Vec<Vec<TensorInfo>>,
+    frontiers: Vec<Frontier>,
     /// The bytes of every weight that slices name by hash; hashed when first asked for.
     weights: OnceLock<HashMap<Hash, Bytes>>,
+    /// What strips need to know of the layers; made when first asked for.
+    rows: OnceLock<RowTable>,
+}
+
+/// The tensors alive across a cut.
+struct Frontier {
+    ids: Vec<TensorId>,
+    tensors: Vec<TensorInfo>,
 }
 
 impl Model {
@@ -54,7 +66,7 @@ impl Model {
         #[expect(unsafe_code, reason = "mapping is how weights are read without copying the file")]
         // SAFETY: the file is mapped read-only, and the caller keeps others from changing it.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
-        Self::import(Bytes::from_owner(map), &name, None)
+        Self::import(Bytes::from_owner(map), &name, None, &ImportOptions::default())
     }
 
     /// Imports a model from memory, such as one embedded in the program.
@@ -62,7 +74,20 @@ impl Model {
     /// # Errors
     /// When the bytes are not an ONNX model, or not one that this engine runs.
     pub fn parse(bytes: Bytes, name: &str) -> Result<Self, ImportError> {
-        Self::import(bytes, name, None)
+        Self::parse_with(bytes, name, &ImportOptions::default())
+    }
+
+    /// Imports a model from memory, with options.
+    ///
+    /// # Errors
+    /// When the bytes are not an ONNX model, not one that this engine runs, or lack an input that
+    /// is to be fixed.
+    pub fn parse_with(
+        bytes: Bytes,
+        name: &str,
+        options: &ImportOptions,
+    ) -> Result<Self, ImportError> {
+        Self::import(bytes, name, None, options)
     }
 
     /// Imports a slice, made by [`slice`](Self::slice) on this or another machine, with the
@@ -71,7 +96,7 @@ impl Model {
     /// # Errors
     /// When the bytes are not a slice that this engine runs, or a weight is not at hand.
     pub fn parse_slice(onnx: Bytes, weights: &dyn WeightSource) -> Result<Self, ImportError> {
-        Self::import(onnx, "", Some(weights))
+        Self::import(onnx, "", Some(weights), &ImportOptions::default())
     }
 
     /// The weights that a slice needs, each once, before any of them is at hand.
@@ -86,21 +111,48 @@ impl Model {
         bytes: Bytes,
         name: &str,
         source: Option<&dyn WeightSource>,
+        options: &ImportOptions,
     ) -> Result<Self, ImportError> {
         let label = if name.is_empty() { "the slice" } else { name };
         let proto: ModelProto = reader::decode(&bytes, label)?;
         let own_name = proto.graph.as_ref().and_then(|graph| graph.name.clone());
         let name = if name.is_empty() { own_name.unwrap_or_default() } else { name.to_owned() };
-        let graph = import::import(proto, source)?;
-        let frontiers = profile::frontiers(&graph)?;
-        let inner =
-            Inner { name, bytes, id: OnceLock::new(), graph, frontiers, weights: OnceLock::new() };
-        Ok(Self(Arc::new(inner)))
+        let graph = import::import(proto, source, options)?;
+        Self::new(name, bytes, options.digest(), graph)
     }
 
-    /// What names the model everywhere: the blake3 hash of its bytes.
+    /// Layers made from this model's, of less height: what a strip runs. Nobody cuts slices out
+    /// of it, so it may do without the nodes.
+    pub(crate) fn derive(&self, graph: Graph) -> Result<Self, ImportError> {
+        Self::new(self.0.name.clone(), self.0.bytes.clone(), self.0.fixed.clone(), graph)
+    }
+
+    fn new(name: String, bytes: Bytes, fixed: Vec<u8>, graph: Graph) -> Result<Self, ImportError> {
+        let info = |id: &TensorId| graph.tensors[id.0].clone();
+        let frontier =
+            |ids: Vec<TensorId>| Frontier { tensors: ids.iter().map(info).collect(), ids };
+        let frontiers = profile::frontiers(&graph)?.into_iter().map(frontier).collect();
+        Ok(Self(Arc::new(Inner {
+            name,
+            bytes,
+            fixed,
+            id: OnceLock::new(),
+            graph,
+            frontiers,
+            weights: OnceLock::new(),
+            rows: OnceLock::new(),
+        })))
+    }
+
+    /// What names the model everywhere: the blake3 hash of its bytes, and of the values of inputs
+    /// that were fixed when it was read.
     pub fn id(&self) -> Hash {
-        *self.0.id.get_or_init(|| blake3::hash(&self.0.bytes))
+        let hash = || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&self.0.bytes).update(&self.0.fixed);
+            hasher.finalize()
+        };
+        *self.0.id.get_or_init(hash)
     }
 
     /// The bytes that it was imported from; a whole file includes its weights.
@@ -135,7 +187,7 @@ impl Model {
     /// # Panics
     /// When there is no such cut.
     pub fn frontier(&self, cut: usize) -> &[TensorInfo] {
-        &self.0.frontiers[cut]
+        &self.0.frontiers[cut].tensors
     }
 
     /// A tensor that a layer takes or makes.
@@ -178,6 +230,15 @@ impl Model {
 
     pub(crate) fn graph(&self) -> &Graph {
         &self.0.graph
+    }
+
+    /// The ids of [`frontier`](Self::frontier), in the same order.
+    pub(crate) fn frontier_ids(&self, cut: usize) -> &[TensorId] {
+        &self.0.frontiers[cut].ids
+    }
+
+    pub(crate) fn row_table(&self) -> &RowTable {
+        self.0.rows.get_or_init(|| RowTable::new(self))
     }
 }
 

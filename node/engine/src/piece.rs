@@ -9,6 +9,8 @@ use crate::exec::program::{self, Program, Source};
 use crate::graph::{Layer, TensorId};
 use crate::model::Model;
 use crate::options::{LoadOptions, Memory};
+use crate::rows::RowRange;
+use crate::rows::strip::{self, Strip};
 use crate::tensor::{Tensor, TensorInfo};
 
 /// A range of a model's layers, folded, with its weights on a device.
@@ -16,6 +18,8 @@ use crate::tensor::{Tensor, TensorInfo};
 /// Running it changes nothing in it: threads may share one, and each run has its own activations.
 pub struct Piece {
     layers: Range<usize>,
+    /// For each layer that it runs, which one of the model that is, if it is one of the model's.
+    numbers: Vec<Option<usize>>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     program: Program,
@@ -37,8 +41,31 @@ impl Piece {
             inputs: model.frontier(layers.start).to_vec(),
             outputs: model.frontier(layers.end).to_vec(),
             program: Program::load(source, &options.into().for_device()),
+            numbers: layers.clone().map(Some).collect(),
             layers,
         })
+    }
+
+    /// Loads a strip: a range of layers for some rows of what they make, one range for each
+    /// tensor of [`Model::frontier`] after them.
+    ///
+    /// The piece takes the rows of [`Model::needed_rows`], and gives the rows asked for. Both leave
+    /// out the tensors of which there are none; the others follow in the frontier's order, with
+    /// the heights that [`input_info`](Self::input_info) and [`output_info`](Self::output_info)
+    /// say.
+    ///
+    /// # Errors
+    /// When the layers are not a range of the model, the rows not one range for each tensor alive
+    /// after them, or there is no row at all.
+    pub fn load_rows(
+        model: &Model,
+        layers: Range<usize>,
+        rows: &[RowRange],
+        options: impl Into<LoadOptions>,
+    ) -> Result<Self, LoadError> {
+        let Strip { model, numbers, outputs } = strip::strip(model, layers.clone(), rows)?;
+        let piece = Self::load(&model, 0..model.layers().len(), options)?;
+        Ok(Self { layers, numbers, outputs, ..piece })
     }
 
     /// What a piece would hold and need, without loading it.
@@ -100,8 +127,11 @@ impl Piece {
         after_layer: &mut dyn FnMut(usize),
     ) -> Result<Vec<Tensor>, RunError> {
         self.check(inputs)?;
-        let first = self.layers.start;
-        Ok(self.program.run(inputs, &mut |layer| after_layer(first + layer)))
+        let mut after_own = |layer: usize| {
+            // What only cuts rows out is no layer of the model.
+            self.numbers[layer].into_iter().for_each(&mut *after_layer);
+        };
+        Ok(self.program.run(inputs, &mut after_own))
     }
 
     fn check(&self, inputs: &[Tensor]) -> Result<(), RunError> {

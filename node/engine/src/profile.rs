@@ -2,7 +2,7 @@
 
 use crate::cost::{self, Work};
 use crate::error::ImportError;
-use crate::graph::{Conv, Layer, Op, TensorId};
+use crate::graph::{Conv, ConvNd, Layer, Op, Operand, TensorId};
 use crate::model::Model;
 use crate::onnx::import::Graph;
 use crate::tensor::TensorInfo;
@@ -94,17 +94,10 @@ impl OpClass {
             Op::Conv(conv) if conv.groups > 1 => Self::Depthwise,
             Op::Conv(Conv { window, .. }) if window.kernel == [1, 1] => Self::Pointwise,
             Op::Conv(_) => Self::Dense,
-            Op::Gemm(_) | Op::MatMul(_) => Self::Linear,
-            Op::Activation
-            | Op::Add(_)
-            | Op::AveragePool(_)
-            | Op::BatchNorm(_)
-            | Op::Concat { .. }
-            | Op::Flatten
-            | Op::GlobalAveragePool
-            | Op::MaxPool(_)
-            | Op::Reshape
-            | Op::Softmax { .. } => Self::Memory,
+            Op::Gemm(_) | Op::MatMul(_) | Op::Product(_) => Self::Linear,
+            Op::ConvNd(conv) if conv.groups > 1 => Self::Depthwise,
+            Op::ConvNd(_) => Self::Dense,
+            _ => Self::Memory,
         }
     }
 }
@@ -122,62 +115,88 @@ pub(crate) fn profile(model: &Model) -> Profile {
     }
 }
 
-fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
-    let flops = flops(model, layer).max(1);
+/// The cost of a layer of the model.
+pub(crate) fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
+    let tensors = &model.graph().tensors;
+    let flops = flops(tensors, layer).max(1);
     let output = layer.outputs.first().map(|&id| model.tensor(id));
     LayerCost {
         name: layer.name.clone(),
         op: layer.op.name(),
         class: OpClass::of(&layer.op),
         flops,
-        work: cost::work(model, layer, flops),
+        work: cost::work(tensors, layer, flops),
         weight_bytes: layer.weights().iter().map(|weight| weight.bytes().len() as u64).sum(),
         output_bytes: layer.outputs.iter().map(|&id| model.tensor(id).bytes()).sum(),
         output_shape: output.map(|info| info.shape.clone()).unwrap_or_default(),
     }
 }
 
-fn flops(model: &Model, layer: &Layer) -> u64 {
-    let written: u64 = layer.outputs.iter().map(|&id| model.tensor(id).elements()).sum();
-    let read: u64 = layer.inputs.iter().map(|&id| model.tensor(id).elements()).sum();
-    let windows =
-        |kernel: [usize; 2]| written.saturating_mul(1 + kernel[0] as u64 * kernel[1] as u64);
+/// The operations of a layer.
+pub(crate) fn flops(tensors: &[TensorInfo], layer: &Layer) -> u64 {
+    let elements = |ids: &[TensorId]| -> u64 {
+        ids.iter().fold(0, |sum, id| sum.saturating_add(tensors[id.0].elements()))
+    };
+    let (read, written) = (elements(&layer.inputs), elements(&layer.outputs));
+    let windows = |kernel: &[usize]| written.saturating_mul(1 + elements_of(kernel));
     match &layer.op {
         Op::Conv(conv) => {
-            let taps: u64 = conv.weight.shape()[1..].iter().map(|&dim| dim as u64).product();
-            written.saturating_mul(2).saturating_mul(taps)
+            written.saturating_mul(2).saturating_mul(elements_of(&conv.weight.shape()[1..]))
         }
+        Op::ConvNd(conv) => conv_flops(tensors, layer, conv),
         // Every value of the result sums over the depth of the product.
         Op::Gemm(gemm) => {
             let depth = gemm.weight.shape()[usize::from(gemm.transpose_weight)];
             written.saturating_mul(2).saturating_mul(depth as u64)
         }
-        Op::MatMul(_) => written.saturating_mul(2).saturating_mul(matmul_depth(model, layer)),
-        Op::MaxPool(pool) => windows(pool.window.kernel),
-        Op::AveragePool(pool) => windows(pool.window.kernel),
+        Op::MatMul(operand) => {
+            let left = match operand {
+                Operand::ConstantLeft(weight) => weight.shape(),
+                _ => argument(tensors, layer, 0),
+            };
+            written.saturating_mul(2).saturating_mul(left.last().copied().unwrap_or(1) as u64)
+        }
+        Op::Product(product) => {
+            let depth = argument(tensors, layer, 0)[usize::from(!product.transpose_left)];
+            written.saturating_mul(2).saturating_mul(depth as u64)
+        }
+        Op::MaxPool(pool) => windows(&pool.window.kernel),
+        Op::AveragePool(pool) => windows(&pool.window.kernel),
+        Op::PoolNd(pool) => windows(&pool.window.kernel),
         // The same bytes under another shape.
-        Op::Flatten | Op::Reshape => 1,
-        Op::Activation
-        | Op::Add(_)
-        | Op::BatchNorm(_)
-        | Op::Concat { .. }
-        | Op::GlobalAveragePool
-        | Op::Softmax { .. } => read + written,
+        Op::Flatten | Op::Identity | Op::Reshape => 1,
+        _ => read.saturating_add(written),
     }
 }
 
-fn matmul_depth(model: &Model, layer: &Layer) -> u64 {
-    let left = match &layer.op {
-        Op::MatMul(crate::graph::Operand::ConstantLeft(weight)) => weight.shape(),
-        _ => &model.tensor(layer.inputs[0]).shape,
+/// Each value of a convolution's output sums over the filters' taps; of a transposed one, each of
+/// its input adds to as many.
+fn conv_flops(tensors: &[TensorInfo], layer: &Layer, conv: &ConvNd) -> u64 {
+    let filters = argument(tensors, layer, 1);
+    let values = match conv.transposed {
+        true => elements_of(argument(tensors, layer, 0)),
+        false => layer.outputs.iter().map(|id| tensors[id.0].elements()).sum(),
     };
-    left.last().copied().unwrap_or(1) as u64
+    values.saturating_mul(2).saturating_mul(elements_of(&filters[1..]))
+}
+
+/// The shape of a layer's argument.
+fn argument<'a>(tensors: &'a [TensorInfo], layer: &'a Layer, place: usize) -> &'a [usize] {
+    if let Some((_, weight)) = layer.constants.iter().find(|(at, _)| *at == place) {
+        return weight.shape();
+    }
+    let before = layer.constants.iter().filter(|(at, _)| *at < place).count();
+    layer.inputs.get(place - before).map_or(&[], |id| &tensors[id.0].shape)
+}
+
+fn elements_of(dims: &[usize]) -> u64 {
+    dims.iter().fold(1, |product, &dim| product.saturating_mul(dim as u64))
 }
 
 /// The tensors alive across every cut.
 ///
 /// A long graph in which much stays alive to the end would take quadratic memory: refused.
-pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportError> {
+pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorId>>, ImportError> {
     let layers = graph.layers.len();
     let lives = lives(graph);
     let total: usize =
@@ -196,8 +215,7 @@ pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportErr
     // The ends are as the file has them: all inputs, used or not, and the outputs in their order.
     ids[0].clone_from(&graph.inputs);
     ids[layers].clone_from(&graph.outputs);
-    let info = |id: &TensorId| graph.tensors[id.0].clone();
-    Ok(ids.iter().map(|cut| cut.iter().map(info).collect()).collect())
+    Ok(ids)
 }
 
 /// For each tensor the first and the last cut that it is alive across; the last is never before

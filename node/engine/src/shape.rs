@@ -1,6 +1,6 @@
 //! Shape arithmetic on numbers that a stranger chose: every step is checked.
 
-use crate::graph::Window;
+use crate::graph::WindowNd;
 
 /// A shape problem, in words; the caller adds which node or tensor it is about.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -72,37 +72,30 @@ pub(crate) enum Rounding {
     Floor,
 }
 
-/// The output's height and width when a window slides over `[height, width]`.
-pub(crate) fn slide(input: [usize; 2], window: &Window, rounding: Rounding) -> Result<[usize; 2]> {
-    let padded = |i: usize| {
-        let (before, after) = window.padding[i];
-        input[i].checked_add(before)?.checked_add(after)
-    };
-    let (Some(height), Some(width)) = (padded(0), padded(1)) else {
+/// The output's size along spatial dimension `i` when a window slides over `input`.
+pub(crate) fn slide(
+    input: usize,
+    window: &WindowNd,
+    i: usize,
+    rounding: Rounding,
+) -> Result<usize> {
+    let (before, after) = window.padding[i];
+    let padded = input.checked_add(before).and_then(|padded| padded.checked_add(after));
+    let Some(padded) = padded else {
         return Err(format!("padding {:?} is too large", window.padding));
     };
-    // The executor may materialise the padded input, so it must be a legal tensor, too.
-    elements(&[height, width])?;
-    let mut output = [0; 2];
-    for (i, padded) in [height, width].into_iter().enumerate() {
-        let extent = extent(window, i)?;
-        let Some(travel) = padded.checked_sub(extent) else {
-            return Err(format!(
-                "a window of {extent} does not fit into {padded} with its padding"
-            ));
-        };
-        output[i] = match rounding {
-            Rounding::Floor => travel / window.stride[i] + 1,
-            Rounding::Ceil => {
-                ceil_windows(travel, window.stride[i], input[i] + window.padding[i].0)
-            }
-        };
-    }
-    Ok(output)
+    let extent = extent(window, i)?;
+    let Some(travel) = padded.checked_sub(extent) else {
+        return Err(format!("a window of {extent} does not fit into {padded} with its padding"));
+    };
+    Ok(match rounding {
+        Rounding::Floor => travel / window.stride[i] + 1,
+        Rounding::Ceil => ceil_windows(travel, window.stride[i], input + before),
+    })
 }
 
 /// How far a dilated window reaches along spatial dimension `i`.
-pub(crate) fn extent(window: &Window, i: usize) -> Result<usize> {
+pub(crate) fn extent(window: &WindowNd, i: usize) -> Result<usize> {
     (window.kernel[i] - 1)
         .checked_mul(window.dilation[i])
         .and_then(|reach| reach.checked_add(1))
@@ -182,6 +175,8 @@ pub(crate) struct MatMulPlan {
     pub(crate) left: [usize; 3],
     /// `[batch, k, n]`.
     pub(crate) right: [usize; 3],
+    /// The shapes that both sides must be repeated to first, where batches broadcast both ways.
+    pub(crate) spread: Option<[Vec<usize>; 2]>,
     pub(crate) output: Vec<usize>,
 }
 
@@ -207,20 +202,19 @@ pub(crate) fn matmul(left: &[usize], right: &[usize]) -> Result<MatMulPlan> {
     }
     let batch = broadcast(a_batch, b_batch)?;
     let whole = |part: &[usize]| product(part) == 1 || product(part) == product(&batch);
-    if !whole(a_batch) || !whole(b_batch) {
-        return Err(format!(
-            "batches {a_batch:?} and {b_batch:?} broadcast both ways, which is not supported"
-        ));
+    let both_ways = !whole(a_batch) || !whole(b_batch);
+    let spread =
+        both_ways.then(|| [[&batch[..], &[m, k]].concat(), [&batch[..], &[k, n]].concat()]);
+    for shape in spread.iter().flatten() {
+        elements(shape)?;
     }
+    let [a_count, b_count] =
+        if both_ways { [product(&batch); 2] } else { [product(a_batch), product(b_batch)] };
     let mut output = batch;
     output.extend((!left_row).then_some(m));
     output.extend((!right_column).then_some(n));
     elements(&output)?;
-    Ok(merge_rows(MatMulPlan {
-        left: [product(a_batch), m, k],
-        right: [product(b_batch), k, n],
-        output,
-    }))
+    Ok(merge_rows(MatMulPlan { left: [a_count, m, k], right: [b_count, k, n], spread, output }))
 }
 
 /// Many left matrices by one right matrix are one taller product.
@@ -271,7 +265,7 @@ mod tests {
         assert_eq!(output(&[5, 2, 3], &[3]), Ok(vec![5, 2]));
         assert_eq!(output(&[5, 1, 2, 3], &[5, 1, 3, 4]), Ok(vec![5, 1, 2, 4]));
         assert!(output(&[2, 3], &[4, 3]).is_err());
-        assert!(output(&[2, 1, 2, 3], &[1, 2, 3, 4]).is_err());
+        assert_eq!(output(&[2, 1, 2, 3], &[1, 2, 3, 4]), Ok(vec![2, 2, 2, 4]));
         assert_eq!(matmul(&[5, 2, 3], &[3, 4]).unwrap().left, [1, 10, 3]);
     }
 }

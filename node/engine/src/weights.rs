@@ -73,7 +73,6 @@ impl Weight {
     }
 
     /// The values as little-endian bytes of the weight's type.
-    #[cfg_attr(not(test), expect(dead_code, reason = "constant arguments of any type take it"))]
     pub(crate) fn typed_bytes(&self) -> Bytes {
         match self.0.data_type {
             data_type::FLOAT16 | data_type::BFLOAT16 | data_type::DOUBLE => {

@@ -11,6 +11,7 @@ use burn::tensor::{
 use bytes::Bytes;
 
 use crate::tensor::{DType, Tensor, TensorInfo};
+use crate::weights::Weight;
 
 /// An activation: contiguous values. Shapes are static, so every operator knows them already,
 /// and giving a value a shape costs nothing.
@@ -32,12 +33,36 @@ impl Value {
             Self::Bool(_) | Self::Int(_) => unreachable!("the import has checked the types"),
         }
     }
+
+    /// The values of an activation of a type of whole numbers.
+    pub(crate) fn into_int(self) -> burn::tensor::Tensor<1, Int> {
+        match self {
+            Self::Int(values) => values,
+            Self::Bool(_) | Self::Float(_) => unreachable!("the import has checked the types"),
+        }
+    }
+
+    /// The values of an activation of truth values.
+    pub(crate) fn into_bool(self) -> burn::tensor::Tensor<1, Bool> {
+        match self {
+            Self::Bool(values) => values,
+            Self::Float(_) | Self::Int(_) => unreachable!("the import has checked the types"),
+        }
+    }
 }
 
 /// Brings a tensor to the device; on the CPU, without a copy.
 pub(crate) fn upload(tensor: &Tensor, device: &Device) -> Value {
     let (dtype, elements) = (tensor.dtype(), tensor.shape().iter().product());
     upload_bytes(dtype, elements, tensor.clone().into_bytes(), device)
+}
+
+/// Brings a constant of any type to the device.
+pub(crate) fn upload_weight(weight: &Weight, device: &Device) -> Value {
+    let (dtype, shape) = (weight.dtype(), weight.shape().to_vec());
+    let tensor = Tensor::from_bytes(dtype, shape, weight.typed_bytes())
+        .expect("the import has checked the constant, and takes no empty one");
+    upload(&tensor, device)
 }
 
 /// Brings as many values of this type to the device, as aligned bytes.

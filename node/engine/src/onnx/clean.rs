@@ -7,9 +7,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::proto::{Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto, data_type};
+use super::proto::{
+    AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto, data_type,
+};
 use super::{constants, view};
 use crate::error::ImportError;
+use crate::options::ImportOptions;
 use crate::shape;
 use crate::tensor::TensorInfo;
 use crate::weights::{Constant, WeightSource};
@@ -25,18 +28,20 @@ pub(crate) struct CleanGraph {
 /// Cleans a decoded graph.
 pub(crate) fn clean(
     graph: GraphProto,
+    opset: i64,
     source: Option<&dyn WeightSource>,
+    options: &ImportOptions,
 ) -> Result<CleanGraph, ImportError> {
     check_limits(&graph)?;
     let outputs = output_names(&graph)?;
     let nodes = live_nodes(graph.node, &outputs);
     let used: HashSet<&str> =
         nodes.iter().flat_map(|node| &node.input).map(String::as_str).collect();
-    let mut cleaner = Cleaner::default();
+    let mut cleaner = Cleaner { opset, ..Cleaner::default() };
     cleaner.add_initializers(&graph.initializer, &used, source)?;
     let initializers =
         graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
-    cleaner.add_inputs(&graph.input, &initializers)?;
+    cleaner.add_inputs(&graph.input, &initializers, options)?;
     for node in nodes {
         cleaner.add_node(node, source)?;
     }
@@ -45,6 +50,7 @@ pub(crate) fn clean(
 
 #[derive(Default)]
 struct Cleaner {
+    opset: i64,
     nodes: Vec<NodeProto>,
     constants: HashMap<String, Arc<Constant>>,
     inputs: Vec<TensorInfo>,
@@ -75,17 +81,25 @@ impl Cleaner {
         &mut self,
         inputs: &[ValueInfoProto],
         initializers: &HashSet<&str>,
+        options: &ImportOptions,
     ) -> Result<(), ImportError> {
+        let mut fixed = 0;
         for input in inputs {
             let name = input.name.as_deref().unwrap_or_default();
             if initializers.contains(name) {
                 continue;
             }
             self.define(name, name)?;
-            self.inputs.push(input_info(input, name)?);
+            match options.fixed(name) {
+                Some(value) => {
+                    self.constants.insert(name.to_owned(), value.clone());
+                    fixed += 1;
+                }
+                None => self.inputs.push(input_info(input, name)?),
+            }
         }
-        if self.inputs.is_empty() {
-            return Err(ImportError::graph("it has no inputs"));
+        if fixed != options.count() {
+            return Err(ImportError::graph("it has no input of the name that is to be fixed"));
         }
         Ok(())
     }
@@ -115,6 +129,9 @@ impl Cleaner {
             }
             Some("Identity" | "Dropout") => {
                 let root = self.passed_on(&node)?;
+                if let Some(mask) = node.output.get(1).filter(|name| !name.is_empty()) {
+                    self.add_mask(&node, &root, mask)?;
+                }
                 self.define(&output, &root)?;
             }
             _ => {
@@ -133,11 +150,10 @@ impl Cleaner {
             return Err(view::node_error(node, "it has no input"));
         };
         if let Some(training) = node.input.get(2).filter(|name| !name.is_empty()) {
-            let off = self
-                .constants
-                .get(training)
-                .is_some_and(|flag| flag.data.iter().all(|&byte| byte == 0));
-            if !off {
+            let Some(flag) = self.constants.get(training) else {
+                return Err(view::computed(node, training));
+            };
+            if flag.data.iter().any(|&byte| byte != 0) {
                 return Err(view::node_error(
                     node,
                     "it is in training mode; export the model for inference",
@@ -145,6 +161,30 @@ impl Cleaner {
             }
         }
         Ok(root.clone())
+    }
+
+    /// The mask of a `Dropout` that drops nothing: as many truths as it passes on values.
+    fn add_mask(&mut self, node: &NodeProto, root: &str, mask: &str) -> Result<(), ImportError> {
+        if self.opset < 10 {
+            return Err(view::node_error(node, "its mask is supported since opset 10"));
+        }
+        let shape = format!("{mask}:shape");
+        self.define(&shape, &shape)?;
+        self.define(mask, mask)?;
+        self.nodes.push(new_node("Shape", root.to_owned(), shape.clone()));
+        let mut truths = new_node("ConstantOfShape", shape, mask.to_owned());
+        truths.attribute.push(AttributeProto {
+            name: Some("value".to_owned()),
+            t: Some(TensorProto {
+                dims: vec![1],
+                data_type: Some(data_type::BOOL),
+                int32_data: vec![1],
+                ..TensorProto::default()
+            }),
+            ..AttributeProto::default()
+        });
+        self.nodes.push(truths);
+        Ok(())
     }
 
     fn define(&mut self, name: &str, root: &str) -> Result<(), ImportError> {
@@ -166,6 +206,13 @@ impl Cleaner {
                 }
             }
         }
+        for output in &outputs {
+            let root = &self.roots[output];
+            let root = renamed.get(root).unwrap_or(root);
+            if root != output {
+                self.nodes.push(identity(root.clone(), output.clone()));
+            }
+        }
         Ok(CleanGraph {
             nodes: self.nodes,
             constants: self.constants,
@@ -174,28 +221,40 @@ impl Cleaner {
         })
     }
 
-    /// An output that an `Identity` made keeps its name: what it stands for takes that name.
+    /// An output that an `Identity` made keeps its name: what it stands for takes that name. Where
+    /// it cannot, being an input, a constant or another output already, the `Identity` stays.
     fn output_renames(&self, outputs: &[String]) -> Result<HashMap<String, String>, ImportError> {
         let computed: HashSet<&String> = self.nodes.iter().flat_map(|node| &node.output).collect();
         let mut renamed = HashMap::new();
+        let mut seen = HashSet::new();
         for output in outputs {
             let Some(root) = self.roots.get(output) else {
                 return Err(ImportError::tensor(output, "it is an output, but no node makes it"));
             };
-            let passes_through =
-                root == output && self.inputs.iter().any(|input| &input.name == root);
-            if !computed.contains(root) && !passes_through {
-                return Err(ImportError::tensor(
-                    output,
-                    "it is an output that no operator computes",
-                ));
-            }
-            let twice = renamed.insert(root.clone(), output.clone()).is_some();
-            if twice {
+            if !seen.insert(output) {
                 return Err(ImportError::tensor(output, "another output is the same tensor"));
+            }
+            // An output that is listed under its root's own name takes that in any case.
+            let taken = outputs.contains(root) && root != output;
+            if computed.contains(root) && !taken {
+                renamed.entry(root.clone()).or_insert_with(|| output.clone());
             }
         }
         Ok(renamed)
+    }
+}
+
+/// A node that passes a tensor on under another name.
+pub(crate) fn identity(input: String, output: String) -> NodeProto {
+    new_node("Identity", input, output)
+}
+
+fn new_node(op: &str, input: String, output: String) -> NodeProto {
+    NodeProto {
+        input: vec![input],
+        output: vec![output],
+        op_type: Some(op.to_owned()),
+        ..NodeProto::default()
     }
 }
 
@@ -227,7 +286,7 @@ fn output_names(graph: &GraphProto) -> Result<Vec<String>, ImportError> {
 }
 
 /// The nodes that the outputs depend on, in their order.
-fn live_nodes(nodes: Vec<NodeProto>, outputs: &[String]) -> Vec<NodeProto> {
+pub(crate) fn live_nodes(nodes: Vec<NodeProto>, outputs: &[String]) -> Vec<NodeProto> {
     let mut needed: HashSet<String> = outputs.iter().cloned().collect();
     let mut live: Vec<NodeProto> = nodes
         .into_iter()

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::clean::{self, CleanGraph};
-use super::operators::{self, Made, Meaning};
+use super::evaluate;
+use super::operators::{self, Made, Meaning, Reading};
 use super::proto::{ModelProto, NodeProto};
 use super::reader;
 use super::view::{self, NodeView};
 use crate::error::ImportError;
 use crate::fold;
 use crate::graph::{Layer, TensorId};
+use crate::options::ImportOptions;
 use crate::tensor::{DType, TensorInfo};
 use crate::weights::{Constant, WeightSource};
 
@@ -39,9 +41,11 @@ pub(crate) struct Scope {
 pub(crate) fn import(
     mut model: ModelProto,
     source: Option<&dyn WeightSource>,
+    options: &ImportOptions,
 ) -> Result<Graph, ImportError> {
     let opset = reader::opset(&model)?;
-    let clean = clean::clean(reader::graph(&mut model), source)?;
+    let mut clean = clean::clean(reader::graph(&mut model), opset, source, options)?;
+    evaluate::evaluate(&mut clean, opset)?;
     let ir_version = model.ir_version.unwrap_or_default();
     let uses = count_uses(&clean);
     let CleanGraph { nodes, constants, inputs, outputs } = clean;
@@ -53,8 +57,11 @@ pub(crate) fn import(
     };
     let inputs = inputs.into_iter().map(|info| importer.define(info)).collect();
     for (index, node) in nodes.iter().enumerate() {
-        let meaning = operators::read(&NodeView { node, opset, scope: &importer.scope })?;
-        importer.add(index, node, meaning)?;
+        let view = NodeView { node, opset, scope: &importer.scope };
+        let Reading::Meaning(meaning) = operators::read(&view)? else {
+            return Err(view.error("its value was not known when the other nodes' were"));
+        };
+        importer.add(index, node, *meaning)?;
     }
     let Importer { scope, layers, .. } = importer;
     if layers.is_empty() {

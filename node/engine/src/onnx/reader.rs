@@ -83,7 +83,7 @@ fn check_envelope(bytes: &Bytes, name: &str) -> Result<(), ImportError> {
 }
 
 /// Older opsets broadcast by an attribute, which this engine does not implement.
-const OPSET_MIN: i64 = 7;
+pub(crate) const OPSET_MIN: i64 = 7;
 
 /// `ModelProto`'s highest field is 26 today; leave it room to grow.
 const FIELD_MAX: u32 = 64;

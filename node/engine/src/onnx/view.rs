@@ -1,13 +1,14 @@
 //! A node as the operator readers see it: checked inputs, checked attributes, good errors.
 
+use super::constants;
+use super::import::Scope;
+use super::operators::{Arguments, Made};
 use super::proto::{AttributeProto, NodeProto, data_type};
 use crate::error::ImportError;
 use crate::graph::TensorId;
 use crate::shape;
 use crate::tensor::DType;
-use crate::weights::Weight;
-
-use super::import::Scope;
+use crate::weights::{Constant, Weight};
 
 /// What is wrong with a node, with its name and operator.
 pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>) -> ImportError {
@@ -15,6 +16,15 @@ pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>) -> Import
         node: node_name(node).to_owned(),
         op: node.op_type.clone().unwrap_or_default(),
         problem: problem.into(),
+    }
+}
+
+/// The error that an input of a node is computed where it must be constant.
+pub(crate) fn computed(node: &NodeProto, tensor: &str) -> ImportError {
+    ImportError::Computed {
+        node: node_name(node).to_owned(),
+        op: node.op_type.clone().unwrap_or_default(),
+        tensor: tensor.to_owned(),
     }
 }
 
@@ -76,15 +86,76 @@ impl<'a> NodeView<'a> {
         self.input_name(i).is_some_and(|name| self.scope.constants.contains_key(name))
     }
 
-    /// Input `i`, which must be an activation, and its shape.
+    /// Input `i`, which must be an activation of type `f32`, and its shape.
     pub(crate) fn activation(&self, i: usize) -> Result<(TensorId, &'a [usize]), ImportError> {
-        let name = self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))?;
-        match self.scope.values.get(name) {
-            Some(&id) => Ok((id, &self.scope.tensors[id.0].shape)),
-            None => Err(self.error(format!(
+        let name = self.expect_name(i)?;
+        let Some(&id) = self.scope.values.get(name) else {
+            return Err(self.error(format!(
                 "input '{name}' is a constant, where only a computed tensor is supported; simplify the model first (onnxsim)"
-            ))),
+            )));
+        };
+        let info = &self.scope.tensors[id.0];
+        if info.dtype != DType::F32 {
+            return Err(self.wrong_type(i, info.dtype));
         }
+        Ok((id, &info.shape))
+    }
+
+    /// The inputs of these numbers, which must all be there, as arguments of any type.
+    pub(crate) fn arguments(
+        &self,
+        numbers: impl IntoIterator<Item = usize>,
+    ) -> Result<Arguments, ImportError> {
+        let mut arguments = Arguments::default();
+        for (place, i) in numbers.into_iter().enumerate() {
+            let made = self.info(i)?;
+            let name = self.expect_name(i)?;
+            match self.scope.values.get(name) {
+                Some(&id) => arguments.inputs.push(id),
+                None => arguments.constants.push((place, self.any_weight(i)?)),
+            }
+            if made.shape.contains(&0) {
+                return Err(self.error(format!("input '{name}' is empty")));
+            }
+            arguments.made.push(made);
+        }
+        Ok(arguments)
+    }
+
+    /// The type and the shape of input `i`, computed or constant.
+    pub(crate) fn info(&self, i: usize) -> Result<Made, ImportError> {
+        match self.scope.values.get(self.expect_name(i)?) {
+            Some(&id) => {
+                let info = &self.scope.tensors[id.0];
+                Ok(Made { dtype: info.dtype, shape: info.shape.clone() })
+            }
+            None => {
+                let weight = self.any_weight(i)?;
+                Ok(Made { dtype: weight.dtype(), shape: weight.shape().to_vec() })
+            }
+        }
+    }
+
+    /// Input `i`, which must be constant, of any type that the engine reads.
+    pub(crate) fn any_weight(&self, i: usize) -> Result<Weight, ImportError> {
+        let name = self.expect_name(i)?;
+        let Some(constant) = self.scope.constants.get(name) else {
+            return Err(computed(self.node, name));
+        };
+        Weight::new(constant.clone()).ok_or_else(|| {
+            let kind = data_type::name(constant.data_type);
+            self.error(format!("input '{name}' is {kind}, which is not supported"))
+        })
+    }
+
+    /// The error that an input is of a type that the operator or the engine has no use for.
+    pub(crate) fn wrong_type(&self, i: usize, dtype: DType) -> ImportError {
+        let name = self.input_name(i).unwrap_or_default();
+        self.error(format!("input '{name}' has values of type {dtype}, which is not supported"))
+    }
+
+    fn expect_name(&self, i: usize) -> Result<&'a str, ImportError> {
+        self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))
     }
 
     /// Input `i`, which must be constant and of type `f32`.
@@ -95,18 +166,12 @@ impl<'a> NodeView<'a> {
     /// Input `i`, which must be constant and of type `f32` unless it is left out.
     pub(crate) fn optional_weight(&self, i: usize) -> Result<Option<Weight>, ImportError> {
         let Some(name) = self.input_name(i) else { return Ok(None) };
-        let Some(constant) = self.scope.constants.get(name) else {
-            return Err(self
-                .error(format!("input '{name}' is computed, where only a constant is supported")));
-        };
-        match Weight::new(constant.clone()) {
-            Some(weight) if weight.dtype() == DType::F32 => Ok(Some(weight)),
-            _ => {
-                let kind = data_type::name(constant.data_type);
-                Err(self
-                    .error(format!("input '{name}' is {kind}; only FLOAT weights are supported")))
-            }
+        let weight = self.any_weight(i)?;
+        if weight.dtype() != DType::F32 {
+            let dtype = weight.dtype();
+            return Err(self.error(format!("input '{name}' has values of type {dtype}, not f32")));
         }
+        Ok(Some(weight))
     }
 
     /// A constant `f32` of this length along its only dimension, for each channel.
@@ -142,15 +207,49 @@ impl<'a> NodeView<'a> {
 
     /// The integers of constant input `i`.
     pub(crate) fn integers(&self, i: usize) -> Result<Vec<i64>, ImportError> {
-        let name = self.input_name(i).ok_or_else(|| self.error(format!("input {i} is missing")))?;
-        let Some(constant) = self.scope.constants.get(name) else {
-            return Err(self
-                .error(format!("input '{name}' is computed, where only a constant is supported")));
-        };
-        match Weight::new(constant.clone()) {
-            Some(weight) if weight.dtype().is_int() => Ok(weight.integers()),
-            _ => Err(self.error(format!("input '{name}' must be of type INT64 or INT32"))),
+        let weight = self.any_weight(i)?;
+        if !weight.dtype().is_int() {
+            return Err(self.wrong_type(i, weight.dtype()));
         }
+        Ok(weight.integers())
+    }
+
+    /// The integers of an attribute, or of constant input `i`; which of them it is depends on the
+    /// operator's version.
+    pub(crate) fn integers_of(
+        &self,
+        attribute: &str,
+        i: usize,
+    ) -> Result<Option<Vec<i64>>, ImportError> {
+        match (self.ints(attribute), self.input_name(i)) {
+            (_, Some(_)) => self.integers(i).map(Some),
+            (Some(values), None) => Ok(Some(values.to_vec())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The one integer of constant input `i`, unless it is left out.
+    pub(crate) fn integer(&self, i: usize) -> Result<Option<i64>, ImportError> {
+        if self.input_name(i).is_none() {
+            return Ok(None);
+        }
+        match self.integers(i)?[..] {
+            [value] => Ok(Some(value)),
+            _ => Err(self.error(format!("input {i} must be one number"))),
+        }
+    }
+
+    /// The only tensor attribute of this name, if it is there.
+    pub(crate) fn tensor(&self, name: &str) -> Result<Option<Constant>, ImportError> {
+        let Some(tensor) = self.attribute(name).and_then(|attribute| attribute.t.as_ref()) else {
+            return Ok(None);
+        };
+        constants::read(tensor, name, None).map(Some)
+    }
+
+    /// Whether somebody may read output `i`.
+    pub(crate) fn has_output(&self, i: usize) -> bool {
+        self.node.output.get(i).is_some_and(|name| !name.is_empty())
     }
 
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
@@ -160,6 +259,16 @@ impl<'a> NodeView<'a> {
     /// An integer attribute.
     pub(crate) fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).map_or(default, |attribute| attribute.i.unwrap_or_default())
+    }
+
+    /// An integer attribute, if it is there.
+    pub(crate) fn optional_int(&self, name: &str) -> Option<i64> {
+        self.attribute(name).map(|attribute| attribute.i.unwrap_or_default())
+    }
+
+    /// A list of floating-point numbers, if it is there.
+    pub(crate) fn floats(&self, name: &str) -> Option<&'a [f32]> {
+        self.attribute(name).map(|attribute| &attribute.floats[..])
     }
 
     /// A flag: 0 or 1.

@@ -7,6 +7,7 @@
 use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
+use super::pad::pad;
 use super::panels::{Filters, Panel, Panels};
 use super::tile::{Finish, Parts, Store, accumulate, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
@@ -123,8 +124,11 @@ impl Kernel for Job<'_> {
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: as the caller says.
         unsafe {
+            let (area, band_size) = (self.size[0] * self.size[1] * BLOCK, self.band_size());
             for block in 0..blocks(self.layer.channels) {
-                self.pad::<L>(block);
+                let band = self.band.add(block * band_size[0] * band_size[1] * BLOCK);
+                let image = self.input.add(block * area);
+                pad::<L>(image, self.size, &self.layer.window, self.rows.0, band, band_size);
             }
             for group in self.groups.0..self.groups.1 {
                 let panel = self.layer.panels.panel(group);
@@ -150,33 +154,6 @@ impl Job<'_> {
     fn band_values(&self) -> usize {
         let [height, width] = self.band_size();
         blocks(self.layer.channels) * height * width * BLOCK
-    }
-
-    /// Copies one block's rows of the band, and fills what is outside the image with zeros.
-    #[inline(always)]
-    unsafe fn pad<L: Lanes>(&self, block: usize) {
-        let [height, width] = self.band_size();
-        let (top, left) = (self.layer.window.padding[0].0, self.layer.window.padding[1].0);
-        let first = self.rows.0 * self.layer.window.stride[0];
-        for row in 0..height {
-            // SAFETY: source rows and columns are checked to be inside the image.
-            unsafe {
-                let to = self.band.add((block * height + row) * width * BLOCK);
-                let source = (first + row).checked_sub(top).filter(|&row| row < self.size[0]);
-                let inside = match source {
-                    Some(_) => (left.min(width), (left + self.size[1]).min(width)),
-                    None => (width, width),
-                };
-                for column in (0..inside.0).chain(inside.1..width) {
-                    L::splat(0.0).store(to.add(column * BLOCK));
-                }
-                let Some(source) = source else { continue };
-                let from = self.input.add((block * self.size[0] + source) * self.size[1] * BLOCK);
-                for column in inside.0..inside.1 {
-                    L::load(from.add((column - left) * BLOCK)).store(to.add(column * BLOCK));
-                }
-            }
-        }
     }
 
     /// Sums one group over one output row.

@@ -14,10 +14,13 @@ pub(crate) struct Lines(Vec<Line>);
 #[repr(C, align(64))]
 struct Line([f32; BLOCK]);
 
+// SAFETY: it is nothing but `f32`, and zero bytes are zeros.
+unsafe impl bytemuck::Zeroable for Line {}
+
 impl Lines {
     /// Zeros; at least so many.
     pub(crate) fn zeros(values: usize) -> Self {
-        Self(vec![Line([0.0; BLOCK]); values.div_ceil(BLOCK)])
+        Self(bytemuck::zeroed_vec(values.div_ceil(BLOCK)))
     }
 
     /// Room for at least so many values; what is in it, and what comes in, does not matter.
@@ -25,7 +28,7 @@ impl Lines {
         let lines = values.div_ceil(BLOCK);
         if self.0.len() < lines {
             // A new one, so that the old values are not copied.
-            self.0 = vec![Line([0.0; BLOCK]); lines];
+            self.0 = bytemuck::zeroed_vec(lines);
         }
         &mut self[..values]
     }

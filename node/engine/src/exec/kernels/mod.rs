@@ -37,6 +37,7 @@ pub(crate) mod depthwise;
 pub(crate) mod direct;
 pub(crate) mod linear;
 pub(crate) mod memory;
+pub(crate) mod pad;
 pub(crate) mod panels;
 pub(crate) mod planar;
 pub(crate) mod pointwise;

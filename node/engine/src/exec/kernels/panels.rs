@@ -1,5 +1,7 @@
 //! Weights in the order in which tiles read them.
 
+use rayon::prelude::*;
+
 use super::memory::Lines;
 use super::{BLOCK, Isa, blocks};
 
@@ -44,7 +46,7 @@ impl Panels {
         isa: Isa,
         channels: usize,
         depth: usize,
-        weight: impl Fn(usize, usize) -> f32,
+        weight: impl Fn(usize, usize) -> f32 + Sync,
         bias: Option<&[f32]>,
     ) -> Self {
         let mut panels = Self {
@@ -54,14 +56,22 @@ impl Panels {
             blocks: blocks(channels),
             group: isa.tile_blocks(),
         };
-        for channel in 0..channels {
-            let (block, lane) = (channel / BLOCK, channel % BLOCK);
-            let (start, wide) = panels.group_of(block);
-            for k in 0..depth {
-                let at = (start * depth + k * wide + (block - start)) * BLOCK + lane;
-                panels.weights[at] = weight(channel, k);
+        let group_channels = panels.group * BLOCK;
+        let groups = panels.weights.par_chunks_mut((group_channels * depth).max(1));
+        groups.enumerate().for_each(|(group, panel)| {
+            let wide = panel.len() / depth;
+            let first = group * group_channels;
+            let present = first..channels.min(first + wide);
+            // A stretch of the depth at a time: its part of the panel stays in the cache while
+            // all channels are put into it.
+            for start in (0..depth).step_by(STRETCH) {
+                for channel in present.clone() {
+                    for k in start..depth.min(start + STRETCH) {
+                        panel[k * wide + channel - first] = weight(channel, k);
+                    }
+                }
             }
-        }
+        });
         if let Some(bias) = bias {
             panels.bias[..channels].copy_from_slice(bias);
         }
@@ -106,3 +116,6 @@ impl Panels {
         }
     }
 }
+
+/// Values of the depth that are packed together.
+const STRETCH: usize = 64;

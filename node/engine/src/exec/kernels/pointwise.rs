@@ -231,7 +231,7 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
         let full = channels / BLOCK;
         let taps = (0..full).map(|i| i * block);
         let weights = accumulate(&mut sums, input, BLOCK, taps, BLOCK, panel.weights.as_ptr());
-        if channels % BLOCK > 0 {
+        if !channels.is_multiple_of(BLOCK) {
             let tail = std::iter::once(full * block);
             accumulate(&mut sums, input, BLOCK, tail, channels % BLOCK, weights);
         }

@@ -267,6 +267,10 @@ fn pointwise_convolutions_follow_the_definition() {
 fn depthwise_convolutions_follow_the_definition() {
     check(150, |mut case| {
         case.outputs = case.channels;
+        if case.seed.is_multiple_of(2) {
+            // Large enough to be read in place.
+            case.size = case.size.map(|size| size + 30);
+        }
         case.agrees(case.channels, |isa, filters, crew, images| {
             Depthwise::new(isa, case.plane(), case.window, filters, case.finish).run(
                 crew,
@@ -416,7 +420,7 @@ fn sums_are_finished() {
         Isa::all().into_iter().all(|isa| {
             let mut output = vec![f32::NAN; count];
             Crew::gather(|crew| {
-                super::blocks::add(isa, crew, &left, right, case.finish, &mut output)
+                super::blocks::add(isa, crew, &left, right, case.finish, &mut output);
             });
             close(&output, &expected, 1.0)
         })

@@ -86,8 +86,8 @@ pub(crate) unsafe fn step<L: Lanes, const B: usize, const P: usize>(
         }
         for p in 0..P {
             let value = L::splat(*input.add(p * pixel));
-            for b in 0..B {
-                sums[b][p] = value.mul_add(weight[b], sums[b][p]);
+            for (row, &weight) in sums.iter_mut().zip(&weight) {
+                row[p] = value.mul_add(weight, row[p]);
             }
         }
     }
@@ -180,10 +180,11 @@ impl Parts {
 }
 
 /// Calls `$function::<L, B, P>` for a number of pixels known only at run time, and for one or two
-/// blocks of output channels.
+/// blocks of output channels. What an instruction set has no registers for is not compiled: hence
+/// the constant conditions.
 macro_rules! tiled {
     ($lanes:ident, $blocks:expr, $pixels:expr, $function:ident $arguments:tt) => {
-        if $blocks == 2 && $lanes::BLOCKS == 2 {
+        if const { $lanes::BLOCKS == 2 } && $blocks == 2 {
             $crate::exec::kernels::tile::tiled!(@ $lanes, 2, $pixels, $function $arguments)
         } else {
             $crate::exec::kernels::tile::tiled!(@ $lanes, 1, $pixels, $function $arguments)
@@ -191,16 +192,16 @@ macro_rules! tiled {
     };
     (@ $lanes:ident, $blocks:literal, $pixels:expr, $function:ident $arguments:tt) => {
         match $pixels {
-            12 if $lanes::PIXELS >= 12 => $function::<$lanes, $blocks, 12> $arguments,
-            11 if $lanes::PIXELS >= 11 => $function::<$lanes, $blocks, 11> $arguments,
-            10 if $lanes::PIXELS >= 10 => $function::<$lanes, $blocks, 10> $arguments,
-            9 if $lanes::PIXELS >= 9 => $function::<$lanes, $blocks, 9> $arguments,
-            8 if $lanes::PIXELS >= 8 => $function::<$lanes, $blocks, 8> $arguments,
-            7 if $lanes::PIXELS >= 7 => $function::<$lanes, $blocks, 7> $arguments,
-            6 if $lanes::PIXELS >= 6 => $function::<$lanes, $blocks, 6> $arguments,
-            5 if $lanes::PIXELS >= 5 => $function::<$lanes, $blocks, 5> $arguments,
-            4 if $lanes::PIXELS >= 4 => $function::<$lanes, $blocks, 4> $arguments,
-            3 if $lanes::PIXELS >= 3 => $function::<$lanes, $blocks, 3> $arguments,
+            12 if const { $lanes::PIXELS >= 12 } => $function::<$lanes, $blocks, 12> $arguments,
+            11 if const { $lanes::PIXELS >= 11 } => $function::<$lanes, $blocks, 11> $arguments,
+            10 if const { $lanes::PIXELS >= 10 } => $function::<$lanes, $blocks, 10> $arguments,
+            9 if const { $lanes::PIXELS >= 9 } => $function::<$lanes, $blocks, 9> $arguments,
+            8 if const { $lanes::PIXELS >= 8 } => $function::<$lanes, $blocks, 8> $arguments,
+            7 if const { $lanes::PIXELS >= 7 } => $function::<$lanes, $blocks, 7> $arguments,
+            6 if const { $lanes::PIXELS >= 6 } => $function::<$lanes, $blocks, 6> $arguments,
+            5 if const { $lanes::PIXELS >= 5 } => $function::<$lanes, $blocks, 5> $arguments,
+            4 if const { $lanes::PIXELS >= 4 } => $function::<$lanes, $blocks, 4> $arguments,
+            3 if const { $lanes::PIXELS >= 3 } => $function::<$lanes, $blocks, 3> $arguments,
             2 => $function::<$lanes, $blocks, 2> $arguments,
             1 => $function::<$lanes, $blocks, 1> $arguments,
             pixels => unreachable!("a tile of {pixels} pixels"),

@@ -101,14 +101,11 @@ impl Winograd {
         let side = tiles.inputs();
         let component = |t: usize| {
             let (down, right) = (rows[t / side], rows[t % side]);
+            let factors: [f64; 9] = std::array::from_fn(|i| down[i / 3] * right[i % 3]);
             let at = |output: usize, channel: usize| {
                 let filter = &filters.weight[(output * channels + channel) * 9..][..9];
-                let sum: f64 = filter
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &tap)| f64::from(tap) * down[i / 3] * right[i % 3])
-                    .sum();
-                sum as f32
+                let products = filter.iter().zip(&factors).map(|(&tap, by)| f64::from(tap) * by);
+                products.sum::<f64>() as f32
             };
             Panels::pack(isa, filters.outputs, channels, at, filters.bias)
         };
@@ -491,9 +488,8 @@ unsafe fn square_in<L: Lanes, T: Transform>(
             for (i, value) in values.iter_mut().enumerate().take(T::INPUTS) {
                 *value = L::load(from.add(i * row + column * BLOCK));
             }
-            let values = T::input(values);
-            for i in 0..T::INPUTS {
-                half[i][column] = values[i];
+            for (row, value) in half.iter_mut().zip(T::input(values)) {
+                row[column] = value;
             }
         }
         for (i, values) in half.into_iter().enumerate().take(T::INPUTS) {
@@ -523,9 +519,8 @@ unsafe fn square_out<L: Lanes, T: Transform>(
             for (i, value) in values.iter_mut().enumerate().take(T::INPUTS) {
                 *value = L::load(from.add((i * T::INPUTS + column) * stride));
             }
-            let values = T::output(values);
-            for i in 0..T::OUTPUTS {
-                half[i][column] = values[i];
+            for (row, value) in half.iter_mut().zip(T::output(values)) {
+                row[column] = value;
             }
         }
         let mut square = [[zero; OUTPUTS_MAX]; OUTPUTS_MAX];

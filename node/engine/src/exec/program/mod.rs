@@ -54,7 +54,7 @@ pub(crate) struct Program {
 
 /// What a step calls.
 enum Loaded {
-    Own(Kernel),
+    Own(Box<Kernel>),
     Burn(portable::Kernel),
     /// It only moves values.
     Nothing,
@@ -76,7 +76,7 @@ impl Program {
         let load = |recipe: &Recipe| match recipe {
             Recipe::Burn(layer) => Loaded::Burn(portable::prepare(source.tensors, layer, &device)),
             Recipe::Move => Loaded::Nothing,
-            own => Loaded::Own(Kernel::load(own, source, isa)),
+            own => Loaded::Own(Box::new(Kernel::load(own, source, isa))),
         };
         let kernels = plan.recipes.par_iter().map(load).collect();
         let arenas = Mutex::new(vec![Arena::new(plan.arena)]);
