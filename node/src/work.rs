@@ -102,9 +102,9 @@ fn carry_out(task: Task, config: WorkConfig) {
             (job.done)(Done { outputs, queue, compute: began.elapsed() });
         }
         Task::Measure { budget, done } => {
-            let mut speed = calibrate::measure(budget, config.device, &mut |_| ());
+            let mut speed = calibrate::measure(budget, config.device);
             let share = config.throttle.unwrap_or(1.0);
-            speed.flops_per_s = speed.flops_per_s.map(|flops| flops * share);
+            speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
     }
@@ -153,7 +153,7 @@ mod tests {
         let speed = async |throttle| {
             let config = WorkConfig { threads: 1, throttle, device: DeviceChoice::default() };
             let worker = Worker::start(config).expect("threads");
-            worker.measure(Duration::from_millis(200)).await.expect("measured").flops_per_s[0]
+            worker.measure(Duration::from_millis(200)).await.expect("measured").units_per_s[0]
         };
         let full = speed(Some(1.0)).await;
         let tenth = speed(Some(0.1)).await;

@@ -504,7 +504,7 @@ impl Runtime {
 }
 
 /// How long a node measures itself at its start.
-const CALIBRATION: Duration = Duration::from_millis(400);
+pub(crate) const CALIBRATION: Duration = Duration::from_millis(400);
 /// The most events kept for after the calibration.
 const MISSED_MAX: usize = 4096;
 /// How long the last messages have to go out.
