@@ -7,7 +7,7 @@ use super::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry,
     TensorProto, TensorShape, TensorType, TypeProto, ValueInfoProto, data_type,
 };
-use crate::Model;
+use crate::{DType, DeviceChoice, ImportError, ImportOptions, Model, Piece, Tensor};
 
 fn text(value: &str) -> Option<String> {
     Some(value.to_owned())
@@ -271,4 +271,187 @@ fn a_graph_whose_frontiers_grow_without_end_is_refused() {
     let message =
         "the graph is not usable: too many of its tensors are needed far from where they are made";
     assert_eq!(parse(&model).unwrap_err(), message);
+}
+
+/// A model of these nodes, with inputs of type `f32` and initializers; of what the nodes make, the
+/// last is the output.
+fn model_of(
+    opset: i64,
+    inputs: &[(&str, &[i64])],
+    initializer: Vec<TensorProto>,
+    node: Vec<NodeProto>,
+) -> ModelProto {
+    let last = node.last().and_then(|node| node.output.last()).cloned();
+    ModelProto {
+        ir_version: Some(8),
+        graph: Some(GraphProto {
+            node,
+            initializer,
+            input: inputs.iter().map(|(name, dims)| value_info(name, dims)).collect(),
+            output: vec![value_info(&last.unwrap(), &[])],
+            ..GraphProto::default()
+        }),
+        opset_import: vec![OperatorSetId { domain: text(""), version: Some(opset) }],
+        ..ModelProto::default()
+    }
+}
+
+fn longs(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: text(name),
+        dims: vec![values.len() as i64],
+        data_type: Some(data_type::INT64),
+        int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn run(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
+    let piece = Piece::load(model, 0..model.layers().len(), DeviceChoice::Cpu).unwrap();
+    piece.run(inputs).unwrap()
+}
+
+fn row(values: &[f32]) -> Tensor {
+    Tensor::from_f32(vec![values.len()], values.to_vec()).unwrap()
+}
+
+#[test]
+fn a_mask_that_nobody_reads_is_no_obstacle() {
+    let mut dropout = node("Dropout", &["x"], "d");
+    dropout.output.push("mask".to_owned());
+    let nodes = vec![dropout.clone(), node("Relu", &["d"], "y")];
+    let model = parse(&model_of(7, &[("x", &[3])], vec![], nodes)).unwrap();
+    assert_eq!(run(&model, &[row(&[-1.0, 0.5, 2.0])])[0].as_f32(), [0.0, 0.5, 2.0]);
+
+    let nodes = vec![dropout, node("Relu", &["d"], "r"), node("Not", &["mask"], "y")];
+    let read = model_of(13, &[("x", &[3])], vec![], nodes.clone());
+    let model = parse(&read).unwrap();
+    assert_eq!(run(&model, &[row(&[0.0; 3])])[0].as_bool(), [0, 0, 0]);
+    let old = parse(&model_of(9, &[("x", &[3])], vec![], nodes)).unwrap_err();
+    assert_eq!(old, "node 'the_dropout' (Dropout): its mask is supported since opset 10");
+}
+
+#[test]
+fn half_precision_is_computed_in_single() {
+    let half = TensorProto {
+        name: text("w"),
+        dims: vec![2],
+        data_type: Some(data_type::FLOAT16),
+        // 1.5 and -2.
+        int32_data: vec![0x3e00, 0xc000],
+        ..TensorProto::default()
+    };
+    let mut proto = model_of(13, &[("x", &[2])], vec![half], vec![node("Add", &["x", "w"], "y")]);
+    let input = &mut proto.graph.as_mut().unwrap().input[0];
+    let kind = input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+    kind.elem_type = Some(data_type::FLOAT16);
+    let model = parse(&proto).unwrap();
+    assert_eq!(model.inputs()[0].dtype, DType::F32);
+    assert_eq!(run(&model, &[row(&[1.0, 1.0])])[0].as_f32(), [2.5, -1.0]);
+}
+
+#[test]
+fn shapes_of_shapes_are_computed_when_a_model_is_read() {
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Gather", &["shape", "first"], "rows"),
+        node("Mul", &["rows", "two"], "more"),
+        node("Concat", &["more", "rest"], "target"),
+        node("Relu", &["x"], "r"),
+        node("Reshape", &["r", "target"], "y"),
+    ];
+    let mut concat = nodes.clone();
+    concat[3].attribute = vec![int("axis", 0)];
+    let lists = vec![longs("first", &[0]), longs("two", &[2]), longs("rest", &[-1])];
+    let model = parse(&model_of(13, &[("x", &[3, 4])], lists, concat)).unwrap();
+    assert_eq!(model.outputs()[0].shape, [6, 2]);
+    assert_eq!(model.layers().len(), 2);
+}
+
+#[test]
+fn inputs_that_shapes_depend_on_can_be_fixed() {
+    let nodes = vec![node("Relu", &["x"], "r"), node("Reshape", &["r", "target"], "y")];
+    let mut proto = model_of(13, &[("x", &[6]), ("target", &[2])], vec![], nodes);
+    let input = &mut proto.graph.as_mut().unwrap().input[1];
+    input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = Some(7);
+    let bytes = Bytes::from(proto.encode_to_vec());
+    let error = Model::parse(bytes.clone(), "test").unwrap_err();
+    assert!(
+        matches!(&error, ImportError::Computed { tensor, .. } if tensor == "target"),
+        "{error}"
+    );
+
+    let fixed = |shape: [i64; 2]| {
+        let mut options = ImportOptions::default();
+        let values: Vec<u8> = shape.iter().flat_map(|dim| dim.to_le_bytes()).collect();
+        options.fix("target", DType::I64, &[2], values).unwrap();
+        Model::parse_with(bytes.clone(), "test", &options).unwrap()
+    };
+    let (wide, tall) = (fixed([2, 3]), fixed([3, 2]));
+    assert_eq!(wide.outputs()[0].shape, [2, 3]);
+    assert_eq!(wide.inputs().len(), 1);
+    assert_ne!(wide.id(), tall.id());
+
+    let mut options = ImportOptions::default();
+    assert!(options.fix("target", DType::I64, &[2], vec![0; 15]).is_err());
+    options.fix("other", DType::I64, &[0], vec![]).unwrap();
+    assert!(Model::parse_with(bytes, "test", &options).is_err());
+}
+
+#[test]
+fn outputs_may_be_constants_inputs_or_the_same() {
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Relu", &["x"], "r"),
+        node("Identity", &["r"], "again"),
+        node("Identity", &["x"], "y"),
+    ];
+    let mut proto = model_of(13, &[("x", &[2])], vec![], nodes);
+    let outputs = &mut proto.graph.as_mut().unwrap().output;
+    outputs.extend(["shape", "r", "again"].map(|name| value_info(name, &[])));
+    let model = parse(&proto).unwrap();
+    let outputs = run(&model, &[row(&[-1.0, 2.0])]);
+    assert_eq!(outputs[0].as_f32(), [-1.0, 2.0]);
+    assert_eq!(outputs[1].as_i64(), [2]);
+    assert_eq!([outputs[2].as_f32(), outputs[3].as_f32()], [[0.0, 2.0]; 2]);
+}
+
+#[test]
+fn what_constants_make_is_bounded() {
+    let huge = |dims: &[i64]| {
+        let nodes = vec![
+            node("ConstantOfShape", &["dims"], "zeros"),
+            node("ReduceSum", &["zeros"], "sum"),
+            node("Add", &["x", "sum"], "y"),
+        ];
+        parse(&model_of(13, &[("x", &[1])], vec![longs("dims", dims)], nodes))
+    };
+    assert!(huge(&[1 << 10]).is_ok());
+    assert_eq!(
+        huge(&[1 << 26]).unwrap_err(),
+        "node 'the_constantofshape' (ConstantOfShape): a constant of shape [67108864] has more \
+         than 33554432 values"
+    );
+    // Each of them is small enough, and all of them are not.
+    let many = (0..100).map(|i| node("ConstantOfShape", &["dims"], &format!("z{i}")));
+    let names: Vec<String> = (0..100).map(|i| format!("z{i}")).collect();
+    let all: Vec<&str> = ["x"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let nodes = many.chain([node("Sum", &all, "y")]).collect();
+    let lists = vec![longs("dims", &[1 << 20])];
+    let error = parse(&model_of(13, &[("x", &[1])], lists, nodes)).unwrap_err();
+    assert!(error.contains("what is computed from constants alone here is too much"), "{error}");
+}
+
+#[test]
+fn operators_belong_to_their_opsets() {
+    let parse = |op: &str, opset: i64| {
+        parse(&model_of(opset, &[("x", &[2])], vec![], vec![node(op, &["x"], "y")]))
+    };
+    for (op, opset) in [("Mish", 18), ("Relu", 7), ("Relu", 30)] {
+        assert!(parse(op, opset).is_ok(), "{op} of opset {opset}");
+    }
+    for (op, opset) in [("Mish", 17), ("HardSwish", 13), ("Scatter", 11)] {
+        let message = format!("opset {opset} has no such operator");
+        assert!(parse(op, opset).unwrap_err().ends_with(&message), "{op} of opset {opset}");
+    }
 }

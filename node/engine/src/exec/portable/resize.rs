@@ -1,10 +1,12 @@
 //! Scaling, axis by axis: every pixel of the result is a weighted sum of neighbours.
 
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{CoordinateTransformMode, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::super::Value;
 use super::layout::{Pick, picks};
-use super::{Run, Site, around, each_kind, flat, map, places, take, upload};
+use super::{Run, Site, around, each_kind, flat, image, map, places, take, upload};
 use crate::graph::{Coordinates, Interpolation, Nearest, Resize, ResizeAxis};
 
 /// Scaling along axes.
@@ -14,6 +16,10 @@ pub(super) fn resize(site: &Site<'_>, resize: &Resize) -> Run {
         if !cuts {
             return nearest_pixels(site, resize, nearest);
         }
+    }
+    if let Some(options) = stock(site.shape(0), resize) {
+        let shape = image(site.shape(0));
+        return map(move |values| flat(interpolate(values.reshape(shape), options.clone())));
     }
     let mut shape = site.shape(0).to_vec();
     // What shrinks comes first, so that no step is larger than both ends.
@@ -27,6 +33,30 @@ pub(super) fn resize(site: &Site<'_>, resize: &Resize) -> Run {
     };
     let steps: Vec<Blend> = axes.iter().map(step).collect();
     map(move |values| steps.iter().fold(values, |values, step| step.run(values)))
+}
+
+/// Burn's own scaling, for images in the ways that all its devices have.
+fn stock(shape: &[usize], resize: &Resize) -> Option<InterpolateOptions> {
+    let mode = match resize.interpolation {
+        Interpolation::Cubic { a: -0.75 } => InterpolateMode::Bicubic,
+        Interpolation::Linear => InterpolateMode::Bilinear,
+        Interpolation::Cubic { .. } | Interpolation::Nearest(_) => return None,
+    };
+    let coordinates = match resize.coordinates {
+        Coordinates::AlignCorners => CoordinateTransformMode::AlignCorners,
+        Coordinates::HalfPixel => CoordinateTransformMode::HalfPixel,
+        _ => return None,
+    };
+    let &[_, _, height, width] = shape else { return None };
+    let mut size = [height, width];
+    for axis in &resize.axes {
+        // It takes the scale from the sizes, and knows of two axes.
+        let exact = axis.scale * shape[axis.axis] as f64 == axis.size as f64;
+        *size.get_mut(axis.axis.checked_sub(2)?).filter(|_| exact)? = axis.size;
+    }
+    let plain = !resize.antialias && !resize.exclude_outside;
+    let options = InterpolateOptions::new(mode).with_coordinate_transform(coordinates);
+    plain.then(|| options.with_output_size(size))
 }
 
 fn nearest_pixels(site: &Site<'_>, resize: &Resize, nearest: Nearest) -> Run {
@@ -104,7 +134,7 @@ fn pixels(resize: &Resize, axis: &ResizeAxis, size: usize) -> Vec<Vec<Tap>> {
             return vec![Tap { place: round(at, nearest, size), weight: 1.0 }];
         }
         let (first, weights) = weights(resize, axis.scale, at);
-        taps(first, weights, size, resize.exclude_outside)
+        taps(resize, first, weights, size)
     };
     (0..axis.size).map(pixel).collect()
 }
@@ -185,9 +215,9 @@ fn cubic(x: f64, a: f64) -> f64 {
 }
 
 /// Neighbours outside the input are the edge, or don't count.
-fn taps(first: i64, mut weights: Vec<f64>, size: usize, exclude_outside: bool) -> Vec<Tap> {
+fn taps(resize: &Resize, first: i64, mut weights: Vec<f64>, size: usize) -> Vec<Tap> {
     let places = first..first + weights.len() as i64;
-    if exclude_outside {
+    if resize.exclude_outside {
         for (weight, place) in weights.iter_mut().zip(places.clone()) {
             if !(0..size as i64).contains(&place) {
                 *weight = 0.0;

@@ -123,10 +123,8 @@ fn trailing<T: Copy, const N: usize>(list: &[T], filling: T) -> [T; N] {
 /// A pooling: the windows' first values, then their second ones, and so on, each a part of the
 /// padded input.
 pub(super) fn pool(site: &Site<'_>, pool: &PoolNd) -> Run {
-    if let Pooling::Max { column_major } = pool.pooling
-        && site.layer.results.contains(&1)
-    {
-        return pool_with_places(site, pool, column_major);
+    if matches!(pool.pooling, Pooling::Max { .. }) && site.layer.results.contains(&1) {
+        return pool_with_places(site, pool);
     }
     let input = volume(site.shape(0));
     let output = volume(site.output.1);
@@ -139,8 +137,8 @@ pub(super) fn pool(site: &Site<'_>, pool: &PoolNd) -> Run {
     };
     let taps = window.taps(output);
     let shares: Option<Tensor<4>> = match pooling {
-        Pooling::Average { count_include_pad } => {
-            let shares = shares(pool, input, output, count_include_pad);
+        Pooling::Average { .. } => {
+            let shares = shares(pool, input, output);
             Some(upload(shares, [1, output[1], output[2], output[3]], site.device))
         }
         Pooling::Lp { .. } | Pooling::Max { .. } => None,
@@ -215,7 +213,8 @@ impl Volume {
 }
 
 /// What each value of a window counts for in its mean.
-fn shares(pool: &PoolNd, input: [usize; 4], output: [usize; 4], padding_counts: bool) -> Vec<f32> {
+fn shares(pool: &PoolNd, input: [usize; 4], output: [usize; 4]) -> Vec<f32> {
+    let padding_counts = pool.pooling == Pooling::Average { count_include_pad: true };
     let window = Volume::new(&pool.window);
     let after: [usize; 3] = trailing(&pool.padding_after, 0);
     let counted = |i: usize, at: usize| {
@@ -244,7 +243,8 @@ fn shares(pool: &PoolNd, input: [usize; 4], output: [usize; 4], padding_counts: 
 
 /// Max pooling that also says where its values came from: on the host, for Burn counts places
 /// within a channel and over two dimensions only.
-fn pool_with_places(site: &Site<'_>, pool: &PoolNd, column_major: bool) -> Run {
+fn pool_with_places(site: &Site<'_>, pool: &PoolNd) -> Run {
+    let column_major = pool.pooling == Pooling::Max { column_major: true };
     let (input, output) = (volume(site.shape(0)), volume(site.output.1));
     let window = Volume::new(&pool.window);
     let spatial = site.shape(0)[2..].to_vec();

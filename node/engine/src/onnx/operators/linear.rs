@@ -20,9 +20,18 @@ pub(crate) fn mat_mul(view: &NodeView<'_>) -> Result<Reading> {
 /// `Gemm`; with constant weights and bias, as in a network's last layer, it is one of its own.
 pub(crate) fn gemm(view: &NodeView<'_>) -> Result<Reading> {
     view.expect_inputs(2..=3)?;
-    let shapes = [view.info(0)?.shape, view.info(1)?.shape];
+    let (left, right) = (view.info(0)?.shape, view.info(1)?.shape);
+    let (&[a, b], &[c, d]) = (&left[..], &right[..]) else {
+        return Err(view.error(format!("shapes {left:?} and {right:?} are not matrices")));
+    };
     let (transpose_input, transpose_weight) = (view.flag("transA")?, view.flag("transB")?);
-    let output = product_shape(view, &shapes, transpose_input, transpose_weight)?;
+    let [m, k] = if transpose_input { [b, a] } else { [a, b] };
+    let [k_right, n] = if transpose_weight { [d, c] } else { [c, d] };
+    if k != k_right {
+        return Err(view.error(format!("shapes {left:?} and {right:?} do not multiply")));
+    }
+    let output = vec![m, n];
+    view.check(shape::elements(&output))?;
     let has_bias = view.input_name(2).is_some();
     if has_bias {
         let bias = view.info(2)?.shape;
@@ -45,23 +54,4 @@ pub(crate) fn gemm(view: &NodeView<'_>) -> Result<Reading> {
     let (weight, bias) = (view.weight(1)?, view.optional_weight(2)?);
     let op = Op::Gemm(Gemm { weight, bias, alpha, beta, transpose_input, transpose_weight });
     Ok(Meaning::new(op, vec![input], output).into())
-}
-
-fn product_shape(
-    view: &NodeView<'_>,
-    [left, right]: &[Vec<usize>; 2],
-    transpose_left: bool,
-    transpose_right: bool,
-) -> Result<Vec<usize>> {
-    let (&[a, b], &[c, d]) = (&left[..], &right[..]) else {
-        return Err(view.error(format!("shapes {left:?} and {right:?} are not matrices")));
-    };
-    let [m, k] = if transpose_left { [b, a] } else { [a, b] };
-    let [k_right, n] = if transpose_right { [d, c] } else { [c, d] };
-    if k != k_right {
-        return Err(view.error(format!("shapes {left:?} and {right:?} do not multiply")));
-    }
-    let output = vec![m, n];
-    view.check(shape::elements(&output))?;
-    Ok(output)
 }

@@ -185,9 +185,8 @@ pub(crate) fn non_max_suppression(view: &NodeView<'_>) -> Result<Reading> {
     let limit = usize::try_from(view.integer(2)?.unwrap_or(0)).unwrap_or(0).min(count);
     let overlap_max = view.scalar(3)?.unwrap_or(0.0);
     let score_min = view.scalar(4)?.unwrap_or(f32::NEG_INFINITY);
-    let centred = view.flag("center_point_box")?;
-    let corners: Vec<[f32; 4]> =
-        boxes.values().chunks_exact(4).map(|sides| corners(sides, centred)).collect();
+    let corners = if view.flag("center_point_box")? { around_centre } else { from_corners };
+    let corners: Vec<[f32; 4]> = boxes.values().chunks_exact(4).map(corners).collect();
     let scores = scores.values();
     let mut chosen = Vec::new();
     for batch in 0..batches {
@@ -202,13 +201,15 @@ pub(crate) fn non_max_suppression(view: &NodeView<'_>) -> Result<Reading> {
     Ok(Reading::Constants(vec![integers(vec![chosen.len() / 3, 3], &chosen)]))
 }
 
-/// A box as `[top, left, bottom, right]`.
-fn corners(sides: &[f32], centred: bool) -> [f32; 4] {
+/// A box as `[top, left, bottom, right]`, from its centre and size, x before y.
+fn around_centre(sides: &[f32]) -> [f32; 4] {
+    let [x, y, width, height] = [sides[0], sides[1], sides[2], sides[3]];
+    [y - height / 2.0, x - width / 2.0, y + height / 2.0, x + width / 2.0]
+}
+
+/// A box as `[top, left, bottom, right]`, from any two opposite corners.
+fn from_corners(sides: &[f32]) -> [f32; 4] {
     let [a, b, c, d] = [sides[0], sides[1], sides[2], sides[3]];
-    if centred {
-        // Centre, then size; x before y.
-        return [b - d / 2.0, a - c / 2.0, b + d / 2.0, a + c / 2.0];
-    }
     [a.min(c), b.min(d), a.max(c), b.max(d)]
 }
 

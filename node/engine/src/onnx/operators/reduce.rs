@@ -39,12 +39,25 @@ pub(crate) fn reduce(view: &NodeView<'_>) -> Result<Reading> {
         ([], false) => (0..rank).collect(),
         (listed, _) => axes(view, listed, rank)?,
     };
-    let keep = view.int("keepdims", 1) != 0;
-    Ok(reduced(arguments, Reduce { by, axes }, keep))
+    let left = Left::of(view);
+    Ok(reduced(arguments, Reduce { by, axes }, left))
 }
 
-fn reduced(arguments: Arguments, reduce: Reduce, keep: bool) -> Reading {
-    let shape = without(arguments.shape(0), &reduce.axes, keep);
+/// What is left of an axis that was reduced.
+#[derive(Clone, Copy)]
+enum Left {
+    Nothing,
+    One,
+}
+
+impl Left {
+    fn of(view: &NodeView<'_>) -> Self {
+        if view.int("keepdims", 1) == 0 { Self::Nothing } else { Self::One }
+    }
+}
+
+fn reduced(arguments: Arguments, reduce: Reduce, left: Left) -> Reading {
+    let shape = without(arguments.shape(0), &reduce.axes, left);
     let dtype = arguments.dtype();
     arguments.one(Op::Reduce(reduce), dtype, shape)
 }
@@ -62,11 +75,11 @@ pub(super) fn axes(view: &NodeView<'_>, listed: &[i64], rank: usize) -> Result<V
 }
 
 /// A shape with these axes at 1, or without them.
-fn without(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
+fn without(shape: &[usize], axes: &[usize], left: Left) -> Vec<usize> {
     let dims = shape.iter().enumerate();
-    match keep {
-        true => dims.map(|(i, &dim)| if axes.contains(&i) { 1 } else { dim }).collect(),
-        false => dims.filter(|(i, _)| !axes.contains(i)).map(|(_, &dim)| dim).collect(),
+    match left {
+        Left::One => dims.map(|(i, &dim)| if axes.contains(&i) { 1 } else { dim }).collect(),
+        Left::Nothing => dims.filter(|(i, _)| !axes.contains(i)).map(|(_, &dim)| dim).collect(),
     }
 }
 
@@ -74,7 +87,7 @@ fn without(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
 pub(crate) fn global_average_pool(view: &NodeView<'_>) -> Result<Reading> {
     view.expect_inputs(1..=1)?;
     let (input, shape) = view.activation(0)?;
-    let output = without(shape, &spatial_axes(view, shape)?, true);
+    let output = without(shape, &spatial_axes(view, shape)?, Left::One);
     Ok(super::Meaning::new(Op::GlobalAveragePool, vec![input], output).into())
 }
 
@@ -90,7 +103,7 @@ pub(crate) fn global_pool(view: &NodeView<'_>) -> Result<Reading> {
         (_, p) => return Err(view.error(format!("norm {p} is not supported; 1 and 2 are"))),
     };
     let axes = spatial_axes(view, arguments.shape(0))?;
-    Ok(reduced(arguments, Reduce { by, axes }, true))
+    Ok(reduced(arguments, Reduce { by, axes }, Left::One))
 }
 
 fn spatial_axes(view: &NodeView<'_>, shape: &[usize]) -> Result<Vec<usize>> {
@@ -111,7 +124,7 @@ pub(crate) fn arg(view: &NodeView<'_>) -> Result<Reading> {
     let largest = view.node.op_type.as_deref() == Some("ArgMax");
     let extreme = if largest { Extreme::Largest } else { Extreme::Smallest };
     let tie = if view.flag("select_last_index")? { Tie::Last } else { Tie::First };
-    let shape = without(arguments.shape(0), &[axis], view.int("keepdims", 1) != 0);
+    let shape = without(arguments.shape(0), &[axis], Left::of(view));
     Ok(arguments.one(Op::Arg(Arg { extreme, axis, tie }), DType::I64, shape))
 }
 
