@@ -11,9 +11,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use starling_engine::{DType, Kernels, LayerCost, LoadOptions, Model, Piece, Tensor, calibrate};
+use starling_engine::{DType, LayerCost, LoadOptions, Model, Piece, Tensor, calibrate};
 
-use super::{Failure, infer, input};
+use super::{Failure, flock::KernelsArg, infer, input};
 use report::{NetworkReport, Prediction, Report};
 
 /// Measure how long models take on this machine, what memory they need, and how well that is predicted
@@ -53,24 +53,9 @@ pub(super) struct Args {
     input: Vec<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum KernelsArg {
-    /// The fastest, as nodes do
-    Fast,
-    /// The engine's own, without those that lose accuracy
-    Exact,
-    /// Burn's operators alone
-    Portable,
-}
-
-impl KernelsArg {
-    fn options(self) -> LoadOptions {
-        let kernels = match self {
-            Self::Fast => Kernels::Fast,
-            Self::Exact => Kernels::Exact,
-            Self::Portable => Kernels::Portable,
-        };
-        LoadOptions { kernels, ..LoadOptions::default() }
+impl Args {
+    fn options(&self) -> LoadOptions {
+        LoadOptions { kernels: self.kernels.into(), ..LoadOptions::default() }
     }
 }
 
@@ -104,7 +89,7 @@ pub(super) struct Measured {
 
 fn bench(path: &Path, args: &Args, pool: &rayon::ThreadPool) -> Result<NetworkReport, Failure> {
     // Right before, since machines drift, and that is another question.
-    let prediction = args.predict.then(|| calibrated(pool, args.kernels.options()));
+    let prediction = args.predict.then(|| calibrated(pool, args.options()));
     forget_peak_rss();
     let began = Instant::now();
     let model = super::open_model(path)?;
@@ -112,7 +97,7 @@ fn bench(path: &Path, args: &Args, pool: &rayon::ThreadPool) -> Result<NetworkRe
     let inputs = inputs(&model, &args.input)?;
     let began = Instant::now();
     let layers = 0..model.layers().len();
-    let piece = pool.install(|| Piece::load(&model, layers, args.kernels.options()))?;
+    let piece = pool.install(|| Piece::load(&model, layers, args.options()))?;
     let load = began.elapsed();
     let bar = progress(model.name(), u64::from(args.runs));
     let (runs, layers) = pool.install(|| time(&piece, &inputs, args.runs, &bar))?;

@@ -149,9 +149,9 @@ async fn run_locally(
     let worker = Worker::start(WorkConfig {
         threads: args.flock.threads(),
         throttle: args.flock.throttle(),
-        device: args.flock.device(),
+        options: args.flock.options(),
     })?;
-    let piece = Arc::new(Piece::load(model, 0..model.layers().len(), args.flock.device())?);
+    let piece = Arc::new(Piece::load(model, 0..model.layers().len(), args.flock.options())?);
     let bar = progress(u64::from(args.repeat) * inputs.len() as u64);
     let began = Instant::now();
     let mut answers = Vec::new();

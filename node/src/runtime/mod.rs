@@ -174,7 +174,7 @@ pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
         net.streams(),
         settings.swarm.clone(),
         settings.memory,
-        settings.work.device,
+        settings.work.options,
     );
     let parts =
         Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news, _lock: lock };
