@@ -29,8 +29,6 @@ fn the_figures_agree_with_each_other() {
     assert_eq!(layers.len(), 61);
     let sum = |key: &str| layers.iter().map(|layer| number(&layer[key])).sum::<f64>();
     assert!((sum("share") - 1.0).abs() < 0.05, "{said}");
-    // Medians of layers and the median of sums are not the same, but nor are they far apart.
-    assert!((0.5..2.0).contains(&(sum("ms") / median)), "{said}");
     let predicted = number(&network["prediction"]["ms"]);
     assert!((predicted / sum("predicted_ms") - 1.0).abs() < 0.05, "{said}");
     assert!((predicted / median - 1.0 - number(&network["prediction"]["error"])).abs() < 0.01);

@@ -154,7 +154,7 @@ const MEAN: u64 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibrate::Probe;
+    use crate::probe::Probe;
 
     fn check(probe: Probe, expected: [u64; 5]) {
         let model = probe.build();

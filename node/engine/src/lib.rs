@@ -58,6 +58,7 @@ mod onnx;
 mod options;
 pub mod picture;
 mod piece;
+pub mod probe;
 mod profile;
 mod rows;
 mod shape;
