@@ -1,6 +1,6 @@
 //! Any bytes as a model, and any bytes as the choices of a small graph of any operators: importing,
-//! profiling, slicing and running never panic, a slice of an imported model can be imported itself,
-//! and pieces give the bytes of the whole.
+//! profiling, slicing, dividing into strips and running never panic, a slice of an imported model can
+//! be imported itself, and pieces give the bytes of the whole.
 
 #![no_main]
 
@@ -22,6 +22,10 @@ fuzz_target!(|bytes: &[u8]| {
     let profile = model.profile();
     let layers = model.layers().len();
     assert_eq!(profile.cuts.len(), layers + 1);
+    for rows in model.split_rows(layers, &[1.0, 2.0, 3.0]) {
+        let cost = model.strip_cost(0..layers, &rows).expect("the rows are the model's");
+        assert_eq!(cost.input_rows.len(), model.inputs().len());
+    }
     if layers > 1 {
         // The input decides the cut, so that the fuzzer can look for a bad one.
         let cut = 1 + bytes.len() % (layers - 1);

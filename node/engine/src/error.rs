@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::Hash;
+use crate::rows::RowRange;
 use crate::tensor::DType;
 
 /// Why a file or a slice is not a model this engine can run.
@@ -146,6 +147,58 @@ pub enum TensorError {
         /// The limit it breaks.
         problem: String,
     },
+    /// Rows that the tensor does not have, or none.
+    #[error("rows {rows} are not rows of a tensor of shape {shape:?}")]
+    Rows {
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// The rows asked for.
+        rows: RowRange,
+    },
+    /// Tensors that differ in more than their heights, or none.
+    #[error("tensors of shapes {shapes:?} are not rows of one tensor")]
+    Join {
+        /// The tensors' shapes.
+        shapes: Vec<Vec<usize>>,
+    },
+}
+
+/// Why there is no strip of these rows: always a mistake of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowsError {
+    /// The layer range is empty or goes beyond the model.
+    #[error("layers {}..{} are not a piece of a model of {layers} layers", range.start, range.end)]
+    Layers {
+        /// The range asked for.
+        range: Range<usize>,
+        /// How many layers the model has.
+        layers: usize,
+    },
+    /// Not one range of rows for each tensor alive after the layers.
+    #[error("{expected} tensors are alive after these layers, but rows are given for {actual}")]
+    Count {
+        /// Tensors alive.
+        expected: usize,
+        /// Ranges given.
+        actual: usize,
+    },
+    /// Rows that a tensor does not have.
+    #[error("rows {rows} are not rows of '{tensor}', which has {height}")]
+    Outside {
+        /// The tensor's name.
+        tensor: String,
+        /// The rows asked for.
+        rows: RowRange,
+        /// How many rows it has.
+        height: usize,
+    },
+    /// A strip without a row of any tensor.
+    #[error("there is not one row in the strip")]
+    Nothing,
+    /// What cuts the rows out would keep too many tensors alive.
+    #[error("the strip is not usable: {0}")]
+    Graph(String),
 }
 
 /// Why a piece cannot be loaded: always a mistake of the caller.
@@ -160,6 +213,9 @@ pub enum LoadError {
         /// How many layers the model has.
         layers: usize,
     },
+    /// There is no such strip.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
 }
 
 /// Why a piece did not run. The piece itself is unharmed and can be run again.

@@ -7,7 +7,9 @@
 //! - its [`Profile`]: what each layer costs, and what crosses each cut between two layers;
 //! - a [`Slice`]: the ONNX of a range of layers, and the names of the weights it needs. Another
 //!   machine turns these back into a model with [`Model::parse_slice`];
-//! - a [`Piece`]: a range of layers loaded on a device, ready to [`run`](Piece::run).
+//! - a [`Piece`]: a range of layers loaded on a device, ready to [`run`](Piece::run);
+//! - strips: pieces that make some rows of what their layers make, from the rows that
+//!   [`Model::needed_rows`] names, so that several machines compute a range of layers side by side.
 //!
 //! Running the pieces of a model one after the other gives the bytes that the whole model gives,
 //! wherever it is cut: what folds together is never cut apart, and a slice is read by the same
@@ -56,6 +58,7 @@ mod options;
 pub mod picture;
 mod piece;
 mod profile;
+mod rows;
 mod shape;
 mod slice;
 mod tensor;
@@ -65,7 +68,7 @@ pub use blake3::Hash;
 pub use bytes::Bytes;
 
 pub use device::DeviceChoice;
-pub use error::{ImportError, LoadError, RunError, TensorError};
+pub use error::{ImportError, LoadError, RowsError, RunError, TensorError};
 pub use graph::{
     Activation, Arg, AveragePool, BatchNorm, Binary, Conv, ConvNd, Coordinates, CumSum,
     DepthToSpace, Direction, Extreme, Gather, Gemm, Interpolation, Layer, MaxPool, Nary, Nearest,
@@ -75,9 +78,10 @@ pub use graph::{
 };
 pub use model::Model;
 pub use onnx::operators::table::{SupportedOperator, supported_operators};
-pub use options::ImportOptions;
+pub use options::{ImportOptions, Kernels, LoadOptions, Memory};
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
+pub use rows::{LayerRows, RowRange, RowRule, RowWindow, StripCost};
 pub use slice::Slice;
 pub use tensor::{DType, Tensor, TensorInfo};
 pub use weights::{Weight, WeightRef, WeightSource};

@@ -17,6 +17,7 @@ use crate::onnx::proto::ModelProto;
 use crate::onnx::reader;
 use crate::options::ImportOptions;
 use crate::profile::{self, Profile};
+use crate::rows::plan::RowTable;
 use crate::slice::{self, Slice};
 use crate::tensor::TensorInfo;
 use crate::weights::{WeightRef, WeightSource};
@@ -33,9 +34,17 @@ struct Inner {
     id: OnceLock<Hash>,
     graph: Graph,
     /// The tensors alive across each cut.
-    frontiers: Vec<Vec<TensorInfo>>,
+    frontiers: Vec<Frontier>,
     /// The bytes of every weight that slices name by hash; hashed when first asked for.
     weights: OnceLock<HashMap<Hash, Bytes>>,
+    /// What strips need to know of the layers; made when first asked for.
+    rows: OnceLock<RowTable>,
+}
+
+/// The tensors alive across a cut.
+struct Frontier {
+    ids: Vec<TensorId>,
+    tensors: Vec<TensorInfo>,
 }
 
 impl Model {
@@ -109,10 +118,30 @@ impl Model {
         let own_name = proto.graph.as_ref().and_then(|graph| graph.name.clone());
         let name = if name.is_empty() { own_name.unwrap_or_default() } else { name.to_owned() };
         let graph = import::import(proto, source, options)?;
-        let frontiers = profile::frontiers(&graph)?;
-        let (id, weights) = (OnceLock::new(), OnceLock::new());
-        let fixed = options.digest();
-        Ok(Self(Arc::new(Inner { name, bytes, fixed, id, graph, frontiers, weights })))
+        Self::new(name, bytes, options.digest(), graph)
+    }
+
+    /// Layers made from this model's, of less height: what a strip runs. Nobody cuts slices out
+    /// of it, so it may do without the nodes.
+    pub(crate) fn derive(&self, graph: Graph) -> Result<Self, ImportError> {
+        Self::new(self.0.name.clone(), self.0.bytes.clone(), self.0.fixed.clone(), graph)
+    }
+
+    fn new(name: String, bytes: Bytes, fixed: Vec<u8>, graph: Graph) -> Result<Self, ImportError> {
+        let info = |id: &TensorId| graph.tensors[id.0].clone();
+        let frontier =
+            |ids: Vec<TensorId>| Frontier { tensors: ids.iter().map(info).collect(), ids };
+        let frontiers = profile::frontiers(&graph)?.into_iter().map(frontier).collect();
+        Ok(Self(Arc::new(Inner {
+            name,
+            bytes,
+            fixed,
+            id: OnceLock::new(),
+            graph,
+            frontiers,
+            weights: OnceLock::new(),
+            rows: OnceLock::new(),
+        })))
     }
 
     /// What names the model everywhere: the blake3 hash of its bytes, and of the values of inputs
@@ -158,7 +187,7 @@ impl Model {
     /// # Panics
     /// When there is no such cut.
     pub fn frontier(&self, cut: usize) -> &[TensorInfo] {
-        &self.0.frontiers[cut]
+        &self.0.frontiers[cut].tensors
     }
 
     /// A tensor that a layer takes or makes.
@@ -201,6 +230,15 @@ impl Model {
 
     pub(crate) fn graph(&self) -> &Graph {
         &self.0.graph
+    }
+
+    /// The ids of [`frontier`](Self::frontier), in the same order.
+    pub(crate) fn frontier_ids(&self, cut: usize) -> &[TensorId] {
+        &self.0.frontiers[cut].ids
+    }
+
+    pub(crate) fn row_table(&self) -> &RowTable {
+        self.0.rows.get_or_init(|| RowTable::new(self))
     }
 }
 

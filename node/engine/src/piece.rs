@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use crate::device::DeviceChoice;
 use crate::error::{LoadError, RunError};
-use crate::exec::portable::{self, Kernel};
-use crate::exec::{self, Value};
+use crate::exec::program::{self, Program, Source};
 use crate::graph::{Layer, TensorId};
 use crate::model::Model;
+use crate::options::{LoadOptions, Memory};
+use crate::rows::RowRange;
+use crate::rows::strip::{self, Strip};
 use crate::tensor::{Tensor, TensorInfo};
 
 /// A range of a model's layers, folded, with its weights on a device.
@@ -17,24 +18,12 @@ use crate::tensor::{Tensor, TensorInfo};
 /// Running it changes nothing in it: threads may share one, and each run has its own activations.
 pub struct Piece {
     layers: Range<usize>,
+    /// For each layer that it runs, which one of the model that is, if it is one of the model's.
+    numbers: Vec<Option<usize>>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
-    steps: Vec<Step>,
-    /// Which slots the piece's outputs are in at the end.
-    results: Vec<usize>,
-    slots: usize,
+    program: Program,
     weight_bytes: u64,
-    peak_activation_bytes: u64,
-    device: burn::tensor::Device,
-}
-
-/// A layer in the order of execution, with the slots of its activations.
-struct Step {
-    kernel: Kernel,
-    inputs: Vec<usize>,
-    outputs: Vec<usize>,
-    /// The slots that no later step reads.
-    release: Vec<usize>,
 }
 
 impl Piece {
@@ -45,43 +34,50 @@ impl Piece {
     pub fn load(
         model: &Model,
         layers: Range<usize>,
-        device: DeviceChoice,
+        options: impl Into<LoadOptions>,
     ) -> Result<Self, LoadError> {
-        let count = model.layers().len();
-        if layers.start >= layers.end || layers.end > count {
-            return Err(LoadError::Range { range: layers, layers: count });
-        }
-        let device = device.open();
-        let inputs = model.frontier(layers.start).to_vec();
-        let outputs = model.frontier(layers.end).to_vec();
-        let range = &model.layers()[layers.clone()];
-        let mut slots = Slots::new(model);
-        for info in &inputs {
-            slots.slot(info);
-        }
-        let mut steps: Vec<Step> = range
-            .iter()
-            .map(|layer| Step {
-                inputs: layer.inputs.iter().map(|&id| slots.by_id(id)).collect(),
-                outputs: layer.outputs.iter().map(|&id| slots.by_id(id)).collect(),
-                kernel: portable::prepare(&model.graph().tensors, layer, &device),
-                release: Vec::new(),
-            })
-            .collect();
-        let results: Vec<usize> = outputs.iter().map(|info| slots.slot(info)).collect();
-        mark_releases(&mut steps, &results);
-        let peak_activation_bytes = peak_bytes(&steps, &slots.bytes, inputs.len());
-        Ok(Self {
-            weight_bytes: weight_bytes(range),
-            slots: slots.bytes.len(),
+        with_source(model, layers.clone(), |source| Self {
+            weight_bytes: weight_bytes(source.layers),
+            inputs: model.frontier(layers.start).to_vec(),
+            outputs: model.frontier(layers.end).to_vec(),
+            program: Program::load(source, &options.into().for_device()),
+            numbers: layers.clone().map(Some).collect(),
             layers,
-            inputs,
-            outputs,
-            steps,
-            results,
-            peak_activation_bytes,
-            device,
         })
+    }
+
+    /// Loads a strip: a range of layers for some rows of what they make, one range for each
+    /// tensor of [`Model::frontier`] after them.
+    ///
+    /// The piece takes the rows of [`Model::needed_rows`], and gives the rows asked for. Both leave
+    /// out the tensors of which there are none; the others follow in the frontier's order, with
+    /// the heights that [`input_info`](Self::input_info) and [`output_info`](Self::output_info)
+    /// say.
+    ///
+    /// # Errors
+    /// When the layers are not a range of the model, the rows not one range for each tensor alive
+    /// after them, or there is no row at all.
+    pub fn load_rows(
+        model: &Model,
+        layers: Range<usize>,
+        rows: &[RowRange],
+        options: impl Into<LoadOptions>,
+    ) -> Result<Self, LoadError> {
+        let Strip { model, numbers, outputs } = strip::strip(model, layers.clone(), rows)?;
+        let piece = Self::load(&model, 0..model.layers().len(), options)?;
+        Ok(Self { layers, numbers, outputs, ..piece })
+    }
+
+    /// What a piece would hold and need, without loading it.
+    ///
+    /// # Errors
+    /// Like [`load`](Self::load).
+    pub fn plan_memory(
+        model: &Model,
+        layers: Range<usize>,
+        options: impl Into<LoadOptions>,
+    ) -> Result<Memory, LoadError> {
+        with_source(model, layers, |source| program::memory(source, &options.into().for_device()))
     }
 
     /// The layers of the model that the piece runs.
@@ -104,9 +100,9 @@ impl Piece {
         self.weight_bytes
     }
 
-    /// The most bytes of activations alive at once in a run, without an operator's scratch space.
-    pub fn peak_activation_bytes(&self) -> u64 {
-        self.peak_activation_bytes
+    /// What the piece holds and needs, in the form that its kernels use.
+    pub fn memory(&self) -> Memory {
+        self.program.memory()
     }
 
     /// Runs the piece once.
@@ -131,23 +127,11 @@ impl Piece {
         after_layer: &mut dyn FnMut(usize),
     ) -> Result<Vec<Tensor>, RunError> {
         self.check(inputs)?;
-        let mut slots: Vec<Option<Value>> = vec![None; self.slots];
-        for (slot, input) in slots.iter_mut().zip(inputs) {
-            *slot = Some(exec::upload(input, &self.device));
-        }
-        for (step, layer) in self.steps.iter().zip(self.layers.clone()) {
-            let outputs = step.kernel.run(step.take_inputs(&mut slots));
-            for (&slot, output) in step.outputs.iter().zip(outputs) {
-                slots[slot] = Some(output);
-            }
-            after_layer(layer);
-        }
-        let download = |(&slot, info): (&usize, &TensorInfo)| {
-            let value =
-                slots[slot].take().expect("every result is computed or an input, and listed once");
-            exec::download(value, info)
+        let mut after_own = |layer: usize| {
+            // What only cuts rows out is no layer of the model.
+            self.numbers[layer].into_iter().for_each(&mut *after_layer);
         };
-        Ok(self.results.iter().zip(&self.outputs).map(download).collect())
+        Ok(self.program.run(inputs, &mut after_own))
     }
 
     fn check(&self, inputs: &[Tensor]) -> Result<(), RunError> {
@@ -179,59 +163,25 @@ impl fmt::Debug for Piece {
     }
 }
 
-impl Step {
-    /// The step's inputs. The last reader of a value owns it, and may compute in its place.
-    fn take_inputs(&self, slots: &mut [Option<Value>]) -> Vec<Value> {
-        let inputs =
-            self.inputs.iter().map(|&slot| slots[slot].clone()).collect::<Option<Vec<_>>>();
-        for &slot in &self.release {
-            slots[slot] = None;
-        }
-        inputs.expect("a layer's inputs are made before it and released after their last reader")
+/// Does something with the layers of a range of the model.
+fn with_source<R>(
+    model: &Model,
+    layers: Range<usize>,
+    work: impl FnOnce(Source<'_>) -> R,
+) -> Result<R, LoadError> {
+    let count = model.layers().len();
+    if layers.start >= layers.end || layers.end > count {
+        return Err(LoadError::Range { range: layers, layers: count });
     }
-}
-
-/// Numbers the activations of a piece, its inputs first.
-struct Slots<'a> {
-    model: &'a Model,
-    by_name: HashMap<String, usize>,
-    bytes: Vec<u64>,
-}
-
-impl<'a> Slots<'a> {
-    fn new(model: &'a Model) -> Self {
-        Self { model, by_name: HashMap::new(), bytes: Vec::new() }
-    }
-
-    fn by_id(&mut self, id: TensorId) -> usize {
-        self.slot(self.model.tensor(id))
-    }
-
-    fn slot(&mut self, info: &TensorInfo) -> usize {
-        *self.by_name.entry(info.name.clone()).or_insert_with(|| {
-            self.bytes.push(info.bytes());
-            self.bytes.len() - 1
-        })
-    }
-}
-
-fn mark_releases(steps: &mut [Step], results: &[usize]) {
-    let mut needed: std::collections::HashSet<usize> = results.iter().copied().collect();
-    for step in steps.iter_mut().rev() {
-        let Step { inputs, release, .. } = step;
-        release.extend(inputs.iter().copied().filter(|&slot| needed.insert(slot)));
-    }
-}
-
-fn peak_bytes(steps: &[Step], bytes: &[u64], inputs: usize) -> u64 {
-    let mut alive: u64 = bytes[..inputs].iter().sum();
-    let mut peak = alive;
-    for step in steps {
-        alive += step.outputs.iter().map(|&slot| bytes[slot]).sum::<u64>();
-        peak = peak.max(alive);
-        alive -= step.release.iter().map(|&slot| bytes[slot]).sum::<u64>();
-    }
-    peak
+    let tensors = &model.graph().tensors;
+    let ids: HashMap<&str, TensorId> =
+        tensors.iter().enumerate().map(|(i, info)| (&info.name[..], TensorId(i))).collect();
+    let alive = |cut: usize| -> Vec<TensorId> {
+        model.frontier(cut).iter().map(|info| ids[&info.name[..]]).collect()
+    };
+    let (inputs, outputs) = (alive(layers.start), alive(layers.end));
+    let layers = &model.layers()[layers];
+    Ok(work(Source { tensors, layers, inputs: &inputs, outputs: &outputs }))
 }
 
 fn weight_bytes(layers: &[Layer]) -> u64 {

@@ -101,7 +101,8 @@ pub(crate) fn profile(model: &Model) -> Profile {
     }
 }
 
-fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
+/// The cost of a layer of the model.
+pub(crate) fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
     let output = layer.outputs.first().map(|&id| model.tensor(id));
     LayerCost {
         name: layer.name.clone(),
@@ -178,7 +179,7 @@ fn elements_of(dims: &[usize]) -> u64 {
 /// The tensors alive across every cut.
 ///
 /// A long graph in which much stays alive to the end would take quadratic memory: refused.
-pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportError> {
+pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorId>>, ImportError> {
     let layers = graph.layers.len();
     let lives = lives(graph);
     let total: usize =
@@ -197,8 +198,7 @@ pub(crate) fn frontiers(graph: &Graph) -> Result<Vec<Vec<TensorInfo>>, ImportErr
     // The ends are as the file has them: all inputs, used or not, and the outputs in their order.
     ids[0].clone_from(&graph.inputs);
     ids[layers].clone_from(&graph.outputs);
-    let info = |id: &TensorId| graph.tensors[id.0].clone();
-    Ok(ids.iter().map(|cut| cut.iter().map(info).collect()).collect())
+    Ok(ids)
 }
 
 /// For each tensor the first and the last cut that it is alive across; the last is never before

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::error::TensorError;
+use crate::rows::range::{self, RowRange};
 use crate::shape;
 
 #[cfg(target_endian = "big")]
@@ -198,6 +199,67 @@ impl Tensor {
     /// When the values are of another type.
     pub fn as_bool(&self) -> &[u8] {
         self.values(DType::Bool)
+    }
+
+    /// Some rows of an image, cut out of all its channels; shares the values if there is one
+    /// channel. A tensor that has no height is one row.
+    ///
+    /// # Errors
+    /// When the tensor does not have these rows, or they are none.
+    pub fn rows(&self, rows: RowRange) -> Result<Self, TensorError> {
+        let height = range::height(&self.shape);
+        if rows.is_empty() || !rows.is_within(height) {
+            return Err(TensorError::Rows { shape: self.shape.clone(), rows });
+        }
+        let planes = self.planes();
+        let row_bytes = self.data.len() / planes / height;
+        let plane = rows.start * row_bytes..rows.end * row_bytes;
+        let shape = range::with_height(&self.shape, rows.len());
+        if planes == 1 {
+            return Self::from_bytes(self.dtype, shape, self.data.slice(plane));
+        }
+        let mut data = Vec::with_capacity(planes * plane.len());
+        for bytes in self.data.chunks_exact(height * row_bytes) {
+            data.extend_from_slice(&bytes[plane.clone()]);
+        }
+        Self::from_bytes(self.dtype, shape, data)
+    }
+
+    /// Images of the same batch, channels and width below each other.
+    ///
+    /// # Errors
+    /// When there are none, they differ in more than their heights, or there are several that have
+    /// no height.
+    pub fn join_rows(strips: &[Self]) -> Result<Self, TensorError> {
+        let Some(first) = strips.first() else {
+            return Err(TensorError::Join { shapes: Vec::new() });
+        };
+        if strips.len() == 1 {
+            return Ok(first.clone());
+        }
+        let joins = |strip: &Self| {
+            strip.dtype == first.dtype
+                && range::with_height(&strip.shape, 1) == range::with_height(&first.shape, 1)
+        };
+        if first.shape.len() != 4 || !strips.iter().all(joins) {
+            let shapes = strips.iter().map(|strip| strip.shape.clone()).collect();
+            return Err(TensorError::Join { shapes });
+        }
+        let planes = first.planes();
+        let mut data = Vec::with_capacity(strips.iter().map(|strip| strip.data.len()).sum());
+        for plane in 0..planes {
+            for strip in strips {
+                let bytes = strip.data.len() / planes;
+                data.extend_from_slice(&strip.data[plane * bytes..][..bytes]);
+            }
+        }
+        let height = strips.iter().map(|strip| strip.shape[2]).fold(0, usize::saturating_add);
+        Self::from_bytes(first.dtype, range::with_height(&first.shape, height), data)
+    }
+
+    /// How many images of one channel the tensor is.
+    fn planes(&self) -> usize {
+        if self.shape.len() == 4 { self.shape[0] * self.shape[1] } else { 1 }
     }
 
     /// The values as little-endian bytes, in row-major order.

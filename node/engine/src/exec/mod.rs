@@ -1,6 +1,8 @@
 //! Execution. Inside a piece, activations are Burn tensors and stay on the device.
 
+pub(crate) mod kernels;
 pub(crate) mod portable;
+pub(crate) mod program;
 
 use burn::tensor::{
     AllocationProperty, Bool, BoolStore, Bytes as BurnBytes, DType as BurnType, Device, Int,
@@ -75,6 +77,12 @@ fn upload_bytes(dtype: DType, elements: usize, bytes: Bytes, device: &Device) ->
             Value::Int(burn::tensor::Tensor::from_data(data, (device, burn_type)))
         }
     }
+}
+
+/// Brings a copy of some values to the device.
+pub(crate) fn upload_values(values: &[f32], device: &Device) -> Value {
+    let data = TensorData::new(values.to_vec(), [values.len()]);
+    Value::Float(burn::tensor::Tensor::from_data(data, device))
 }
 
 /// Brings a value back from the device; on the CPU, without a copy.

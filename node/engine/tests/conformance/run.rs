@@ -3,7 +3,7 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use starling_engine::{
-    DType, DeviceChoice, ImportError, ImportOptions, LoadError, Model, Piece, Tensor,
+    DType, ImportError, ImportOptions, Kernels, LoadError, LoadOptions, Model, Piece, Tensor,
 };
 
 use crate::case::{Case, Value};
@@ -15,10 +15,20 @@ pub(crate) struct Path {
 }
 
 /// All of them.
-pub(crate) static PATHS: &[Path] = &[Path { name: "portable", load: portable }];
+pub(crate) static PATHS: &[Path] =
+    &[Path { name: "fast", load: fast }, Path { name: "portable", load: portable }];
+
+fn fast(model: &Model) -> Result<Piece, LoadError> {
+    load(model, Kernels::Fast)
+}
 
 fn portable(model: &Model) -> Result<Piece, LoadError> {
-    Piece::load(model, 0..model.layers().len(), DeviceChoice::Cpu)
+    load(model, Kernels::Portable)
+}
+
+fn load(model: &Model, kernels: Kernels) -> Result<Piece, LoadError> {
+    let options = LoadOptions { kernels, ..LoadOptions::default() };
+    Piece::load(model, 0..model.layers().len(), options)
 }
 
 /// What became of a case.

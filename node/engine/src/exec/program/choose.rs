@@ -1,0 +1,78 @@
+//! Which kernel computes a convolution.
+
+use crate::exec::kernels::depthwise::Depthwise;
+use crate::exec::kernels::panels::Panels;
+use crate::exec::kernels::winograd::Tiles;
+use crate::graph::Conv;
+use crate::options::{Kernels, LoadOptions};
+
+/// A kernel for a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Depthwise,
+    Direct,
+    Planar,
+    Pointwise,
+    Winograd(Tiles),
+}
+
+/// The best kernel for a convolution of `channels` to images of `out_size`; none if only Burn has
+/// one.
+///
+/// It depends on the layer alone, not on its neighbours or the number of threads, so that a model
+/// gives the same values however it is cut. Sizes are those of the whole layer: a strip of it is
+/// told its whole output's size.
+pub(crate) fn method(
+    conv: &Conv,
+    channels: usize,
+    out_size: [usize; 2],
+    options: &LoadOptions,
+) -> Option<Method> {
+    let window = &conv.window;
+    let outputs = conv.weight.shape()[0];
+    if conv.groups > 1 {
+        return (conv.groups == channels && outputs == channels).then_some(Method::Depthwise);
+    }
+    if channels <= PLANAR_CHANNELS_MAX {
+        return Some(Method::Planar);
+    }
+    if window.kernel == [1, 1] && window.padding == [(0, 0); 2] {
+        return Some(Method::Pointwise);
+    }
+    let minimal = window.kernel == [3, 3]
+        && window.stride == [1, 1]
+        && window.dilation == [1, 1]
+        && window.padding.iter().all(|&(before, after)| before.max(after) <= 2);
+    Some(match minimal && options.kernels != Kernels::Exact {
+        false => Method::Direct,
+        true if out_size[0].max(out_size[1]) <= SMALL_MAP => Method::Winograd(Tiles::F2),
+        true => Method::Winograd(Tiles::F4),
+    })
+}
+
+impl Method {
+    /// Bytes that the packed weights take.
+    pub(crate) fn weight_bytes(self, conv: &Conv) -> u64 {
+        let outputs = conv.weight.shape()[0];
+        let depth = conv.weight.shape()[1..].iter().product();
+        match self {
+            Self::Depthwise => Depthwise::weight_bytes(outputs, &conv.window),
+            Self::Direct | Self::Planar | Self::Pointwise => Panels::bytes(outputs, depth),
+            Self::Winograd(tiles) => Panels::bytes(outputs, depth / 9) * tiles.components() as u64,
+        }
+    }
+
+    /// The next kernel that takes less memory, if there is one.
+    pub(crate) fn smaller(self) -> Option<Self> {
+        match self {
+            Self::Winograd(Tiles::F4) => Some(Self::Winograd(Tiles::F2)),
+            Self::Winograd(Tiles::F2) => Some(Self::Direct),
+            _ => None,
+        }
+    }
+}
+
+/// Up to so many input channels are better read from planes than from a block of sixteen.
+const PLANAR_CHANNELS_MAX: usize = 6;
+/// Images up to this size are smaller than the borders that large tiles add to them.
+const SMALL_MAP: usize = 8;

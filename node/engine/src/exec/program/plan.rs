@@ -1,0 +1,701 @@
+//! From layers to steps: which kernel, which layout, which place in memory.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::Source;
+use super::choose::{self, Method};
+use crate::exec::kernels::arena::{self, Lifetime};
+use crate::exec::kernels::panels::Panels;
+use crate::exec::kernels::pool::Pooling;
+use crate::exec::kernels::tile::Finish;
+use crate::exec::kernels::{BLOCK, Plane, blocks};
+use crate::graph::{Activation, Gemm, Layer, Op, Operand, TensorId, Window};
+use crate::options::{Kernels, LoadOptions, Memory};
+use crate::shape;
+use crate::tensor::{DType, TensorInfo};
+
+/// The steps of a piece.
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    /// One for each step.
+    pub(crate) recipes: Vec<Recipe>,
+    /// Where each buffer is in the arena.
+    pub(crate) ranges: Vec<Range<usize>>,
+    /// Values of the arena.
+    pub(crate) arena: usize,
+    /// How many Burn values there are.
+    pub(crate) values: usize,
+    pub(crate) endings: Vec<Ending>,
+    pub(crate) layers: usize,
+    pub(crate) memory: Memory,
+}
+
+/// One kernel's work.
+pub(crate) struct Step {
+    pub(crate) work: Work,
+    /// How many layers are done after it.
+    pub(crate) done: usize,
+}
+
+/// What goes where.
+pub(crate) enum Work {
+    /// By an own kernel.
+    Compute { inputs: Vec<Place>, output: usize },
+    /// By one of Burn's, which takes some values over.
+    Burn { inputs: Vec<usize>, outputs: Vec<usize>, release: Vec<usize> },
+    /// From planes to a Burn value.
+    Upload { input: Place, value: usize },
+    /// From a Burn value to planes.
+    Download { value: usize, output: usize, release: bool },
+}
+
+/// Where planes or blocks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An input of the piece: planes.
+    Input(usize),
+    /// A buffer of the arena.
+    Buffer(usize),
+}
+
+/// How the kernel of a step is made.
+pub(crate) enum Recipe {
+    Add {
+        finish: Finish,
+    },
+    Burn(Box<Layer>),
+    Concat {
+        images: usize,
+    },
+    Conv {
+        layer: usize,
+        method: Method,
+        channels: usize,
+        plane: Plane,
+        finish: Finish,
+        images: usize,
+    },
+    Gemm {
+        layer: usize,
+        finish: Finish,
+    },
+    /// Values move, and nothing is computed.
+    Move,
+    Norm {
+        layer: usize,
+        plane: Plane,
+        finish: Finish,
+        images: usize,
+    },
+    Pack {
+        channels: usize,
+        images: usize,
+    },
+    Pool {
+        plane: Plane,
+        window: Window,
+        pooling: Pooling,
+        finish: Finish,
+    },
+    Unpack {
+        channels: usize,
+        images: usize,
+    },
+}
+
+/// Where an output of the piece is when the steps are done.
+pub(crate) enum Ending {
+    Blocked(usize, TensorInfo),
+    /// It is an input, under its own shape.
+    Given(usize, TensorInfo),
+    Planar(usize, TensorInfo),
+    Value(usize, TensorInfo),
+}
+
+/// Plans a piece.
+pub(crate) fn plan(source: Source<'_>, options: &LoadOptions) -> Plan {
+    let mut methods = methods(source, options);
+    loop {
+        let plan = Planner::new(source, &methods, options.kernels).plan();
+        let total = plan.memory.weights + plan.memory.activations;
+        if options.memory.is_none_or(|limit| total <= limit) || !shrink(source, &mut methods) {
+            return plan;
+        }
+    }
+}
+
+/// The best kernel of each convolution.
+fn methods(source: Source<'_>, options: &LoadOptions) -> HashMap<usize, Method> {
+    if options.kernels == Kernels::Portable {
+        return HashMap::new();
+    }
+    let method = |(i, layer): (usize, &Layer)| {
+        let Op::Conv(conv) = &layer.op else { return None };
+        let input = &source.tensors[layer.inputs.first()?.0];
+        let output = &source.tensors[layer.outputs.first()?.0];
+        let whole = layer.inputs.len() == 1 && input.dtype == DType::F32 && input.shape.len() == 4;
+        let out_size = whole.then(|| [output.shape[2], output.shape[3]])?;
+        Some((i, choose::method(conv, input.shape[1], out_size, options)?))
+    };
+    source.layers.iter().enumerate().filter_map(method).collect()
+}
+
+/// Takes a smaller kernel where that saves most; false if there is none.
+fn shrink(source: Source<'_>, methods: &mut HashMap<usize, Method>) -> bool {
+    let saved = |layer: usize, method: Method| {
+        let Op::Conv(conv) = &source.layers[layer].op else { return None };
+        let smaller = method.smaller()?;
+        let bytes = method.weight_bytes(conv).saturating_sub(smaller.weight_bytes(conv));
+        Some((bytes, layer, smaller))
+    };
+    let best = methods
+        .iter()
+        .filter_map(|(&layer, &method)| saved(layer, method))
+        .max_by_key(|&(bytes, layer, _)| (bytes, layer));
+    let Some((_, layer, smaller)) = best else { return false };
+    methods.insert(layer, smaller);
+    true
+}
+
+/// In which forms a tensor exists so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Forms {
+    input: Option<usize>,
+    planar: Option<usize>,
+    blocked: Option<usize>,
+    value: Option<usize>,
+}
+
+struct Planner<'a> {
+    source: Source<'a>,
+    methods: &'a HashMap<usize, Method>,
+    kernels: Kernels,
+    forms: HashMap<TensorId, Forms>,
+    /// Convolutions that wait for the sum that they become a part of, by their output.
+    postponed: HashMap<TensorId, usize>,
+    steps: Vec<Step>,
+    recipes: Vec<Recipe>,
+    buffers: Vec<usize>,
+    /// Bytes of each Burn value.
+    values: Vec<u64>,
+    weights: u64,
+}
+
+impl<'a> Planner<'a> {
+    fn new(source: Source<'a>, methods: &'a HashMap<usize, Method>, kernels: Kernels) -> Self {
+        let forms = source.inputs.iter().enumerate();
+        Self {
+            source,
+            methods,
+            kernels,
+            forms: forms
+                .map(|(i, &id)| (id, Forms { input: Some(i), ..Forms::default() }))
+                .collect(),
+            postponed: HashMap::new(),
+            steps: Vec::new(),
+            recipes: Vec::new(),
+            buffers: Vec::new(),
+            values: Vec::new(),
+            weights: 0,
+        }
+    }
+
+    fn plan(mut self) -> Plan {
+        let residuals = residuals(self.source, self.methods);
+        for index in 0..self.source.layers.len() {
+            let layer = &self.source.layers[index];
+            if residuals.contains_key(&index) {
+                self.postponed.insert(layer.outputs[0], index);
+                continue;
+            }
+            if !self.own(index, layer) {
+                self.burn(index, layer);
+            }
+        }
+        let endings = self.source.outputs.iter().map(|&id| self.ending(id)).collect();
+        self.finish(endings)
+    }
+
+    fn info(&self, id: TensorId) -> &'a TensorInfo {
+        &self.source.tensors[id.0]
+    }
+
+    /// Plans a layer with own kernels, if there are some for it.
+    fn own(&mut self, index: usize, layer: &'a Layer) -> bool {
+        if self.kernels == Kernels::Portable {
+            return false;
+        }
+        let f32s = layer.inputs.iter().chain(&layer.outputs);
+        if layer.outputs.len() != 1 || f32s.clone().any(|&id| self.info(id).dtype != DType::F32) {
+            return false;
+        }
+        let finish = finish(layer.activation);
+        match (&layer.op, finish) {
+            (Op::Flatten | Op::Reshape, _) if layer.activation.is_none() => {
+                self.rename(index, layer);
+                true
+            }
+            (Op::Conv(_), _) if self.methods.contains_key(&index) => {
+                self.conv(index, index, layer, None, finish.unwrap_or(Finish::NONE));
+                if finish.is_none() {
+                    self.activate(index, layer);
+                }
+                true
+            }
+            (Op::Add(Operand::Activation), Some(finish)) => self.add(index, layer, finish),
+            (Op::Activation, Some(finish)) => self.element_wise(index, layer, finish),
+            (Op::MaxPool(pool), Some(finish)) => {
+                self.pool(index, layer, pool.window, Pooling::Max, finish)
+            }
+            (Op::AveragePool(pool), Some(finish)) => {
+                let pooling = Pooling::Mean { count_padding: pool.count_include_pad };
+                self.pool(index, layer, pool.window, pooling, finish)
+            }
+            (Op::GlobalAveragePool, Some(finish)) => {
+                let &[_, _, height, width] = &self.info(layer.inputs[0]).shape[..] else {
+                    return false;
+                };
+                let window = Window {
+                    kernel: [height, width],
+                    stride: [1, 1],
+                    dilation: [1, 1],
+                    padding: [(0, 0); 2],
+                };
+                self.pool(index, layer, window, Pooling::Mean { count_padding: false }, finish)
+            }
+            (Op::Concat { axis: 1 }, Some(finish)) if finish == Finish::NONE => {
+                self.concat(index, layer)
+            }
+            (Op::BatchNorm(_), Some(finish)) => self.norm(index, layer, finish),
+            (Op::Gemm(gemm), Some(finish)) => self.gemm(index, layer, gemm, finish),
+            _ => false,
+        }
+    }
+
+    fn push(&mut self, index: usize, work: Work, recipe: Recipe) {
+        self.steps.push(Step { work, done: index + 1 });
+        self.recipes.push(recipe);
+    }
+
+    fn buffer(&mut self, len: usize) -> usize {
+        self.buffers.push(len);
+        self.buffers.len() - 1
+    }
+
+    fn compute(&mut self, index: usize, recipe: Recipe, inputs: Vec<Place>, len: usize) -> usize {
+        let output = self.buffer(len);
+        self.push(index, Work::Compute { inputs, output }, recipe);
+        output
+    }
+
+    fn forms(&self, id: TensorId) -> Forms {
+        self.forms.get(&id).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, id: TensorId, set: impl FnOnce(&mut Forms)) {
+        set(self.forms.entry(id).or_default());
+    }
+
+    /// The tensor in planes, brought there if need be.
+    fn planar(&mut self, index: usize, id: TensorId) -> Place {
+        let forms = self.forms(id);
+        if let Some(input) = forms.input {
+            return Place::Input(input);
+        }
+        if let Some(buffer) = forms.planar {
+            return Place::Buffer(buffer);
+        }
+        let info = self.info(id);
+        let len = info.elements() as usize;
+        let buffer = if let Some(blocked) = forms.blocked {
+            if same_in_blocks(info) {
+                blocked
+            } else {
+                let recipe = Recipe::Unpack { channels: info.shape[1], images: info.shape[0] };
+                self.compute(index, recipe, vec![Place::Buffer(blocked)], len)
+            }
+        } else {
+            let value = forms.value.expect("a tensor is made before it is read");
+            let output = self.buffer(len);
+            self.push(index, Work::Download { value, output, release: false }, Recipe::Move);
+            output
+        };
+        self.set(id, |forms| forms.planar = Some(buffer));
+        Place::Buffer(buffer)
+    }
+
+    /// The image in blocks, brought there if need be.
+    fn blocked(&mut self, index: usize, id: TensorId) -> Place {
+        if let Some(buffer) = self.forms(id).blocked {
+            return Place::Buffer(buffer);
+        }
+        let info = self.info(id);
+        let planar = self.planar(index, id);
+        if let Place::Buffer(buffer) = planar
+            && same_in_blocks(info)
+        {
+            self.set(id, |forms| forms.blocked = Some(buffer));
+            return planar;
+        }
+        let recipe = Recipe::Pack { channels: info.shape[1], images: info.shape[0] };
+        let buffer = self.compute(index, recipe, vec![planar], blocked_len(info));
+        self.set(id, |forms| forms.blocked = Some(buffer));
+        Place::Buffer(buffer)
+    }
+
+    /// The tensor as a Burn value, made one if need be.
+    fn value(&mut self, index: usize, id: TensorId) -> usize {
+        let forms = self.forms(id);
+        if let Some(value) = forms.value {
+            return value;
+        }
+        let input = match forms.input {
+            Some(input) => Place::Input(input),
+            None => self.planar(index, id),
+        };
+        let value = self.new_value(id);
+        self.push(index, Work::Upload { input, value }, Recipe::Move);
+        self.set(id, |forms| forms.value = Some(value));
+        value
+    }
+
+    fn new_value(&mut self, id: TensorId) -> usize {
+        self.values.push(self.info(id).bytes());
+        self.values.len() - 1
+    }
+
+    /// A layer by Burn's operators.
+    fn burn(&mut self, index: usize, layer: &Layer) {
+        let inputs = layer.inputs.iter().map(|&id| self.value(index, id)).collect();
+        let outputs: Vec<usize> = layer.outputs.iter().map(|&id| self.new_value(id)).collect();
+        for (&id, &value) in layer.outputs.iter().zip(&outputs) {
+            self.forms.insert(id, Forms { value: Some(value), ..Forms::default() });
+        }
+        self.weights +=
+            layer.weights().iter().map(|weight| weight.bytes().len() as u64).sum::<u64>();
+        let work = Work::Burn { inputs, outputs, release: Vec::new() };
+        self.push(index, work, Recipe::Burn(Box::new(layer.clone())));
+    }
+
+    /// An activation that no own kernel has, by Burn, on the layer's own output.
+    fn activate(&mut self, index: usize, layer: &Layer) {
+        let mut alone = layer.clone();
+        alone.op = Op::Activation;
+        alone.inputs.clone_from(&layer.outputs);
+        alone.constants.clear();
+        self.burn(index, &alone);
+    }
+
+    /// The same values under another shape.
+    fn rename(&mut self, index: usize, layer: &Layer) {
+        let (input, output) = (layer.inputs[0], layer.outputs[0]);
+        let forms = self.forms(input);
+        let forms = match (forms.input, forms.value) {
+            (None, None) => match self.planar(index, input) {
+                Place::Buffer(buffer) => Forms { planar: Some(buffer), ..Forms::default() },
+                Place::Input(i) => Forms { input: Some(i), ..Forms::default() },
+            },
+            // An input as another tensor must be its own Burn value: only planes are shared.
+            (Some(i), _) => Forms { input: Some(i), ..Forms::default() },
+            (None, value) => Forms { value, planar: forms.planar, ..Forms::default() },
+        };
+        self.forms.insert(output, forms);
+    }
+
+    /// A convolution, made at layer `index`; with a residual, `layer` is the sum.
+    fn conv(
+        &mut self,
+        index: usize,
+        conv_index: usize,
+        layer: &Layer,
+        residual: Option<TensorId>,
+        finish: Finish,
+    ) {
+        let conv_layer = &self.source.layers[conv_index];
+        let method = self.methods[&conv_index];
+        let (input, output) = (conv_layer.inputs[0], layer.outputs[0]);
+        let input_place = match method {
+            Method::Planar => self.planar(index, input),
+            _ => self.blocked(index, input),
+        };
+        let mut inputs = vec![input_place];
+        inputs.extend(residual.map(|id| self.blocked(index, id)));
+        let (images, channels, plane) = self.geometry(input, output);
+        if let Op::Conv(conv) = &conv_layer.op {
+            self.weights += method.weight_bytes(conv);
+        }
+        let recipe = Recipe::Conv { layer: conv_index, method, channels, plane, finish, images };
+        let len = blocked_len(self.info(output));
+        let buffer = self.compute(index, recipe, inputs, len);
+        self.set(output, |forms| forms.blocked = Some(buffer));
+    }
+
+    /// Images, input channels and sizes of a layer from images to images.
+    fn geometry(&self, input: TensorId, output: TensorId) -> (usize, usize, Plane) {
+        let (input, output) = (&self.info(input).shape, &self.info(output).shape);
+        let plane = Plane { size: [input[2], input[3]], out_size: [output[2], output[3]] };
+        (input[0], input[1], plane)
+    }
+
+    fn add(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+        let &[left, right] = &layer.inputs[..] else { return false };
+        if self.info(left).shape != self.info(right).shape {
+            return false;
+        }
+        for (conv, other) in [(right, left), (left, right)] {
+            if let Some(conv_index) = self.postponed.remove(&conv) {
+                self.conv(index, conv_index, layer, Some(other), finish);
+                return true;
+            }
+        }
+        self.element_wise(index, layer, finish)
+    }
+
+    /// A sum or an activation, in blocks if everything is there already.
+    fn element_wise(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+        let output = layer.outputs[0];
+        let in_blocks = layer.inputs.iter().any(|&id| self.forms(id).blocked.is_some());
+        if in_blocks {
+            let inputs = layer.inputs.iter().map(|&id| self.blocked(index, id)).collect();
+            let len = blocked_len(self.info(output));
+            let buffer = self.compute(index, Recipe::Add { finish }, inputs, len);
+            self.set(output, |forms| forms.blocked = Some(buffer));
+        } else {
+            let inputs = layer.inputs.iter().map(|&id| self.planar(index, id)).collect();
+            let len = self.info(output).elements() as usize;
+            let buffer = self.compute(index, Recipe::Add { finish }, inputs, len);
+            self.set(output, |forms| forms.planar = Some(buffer));
+        }
+        true
+    }
+
+    fn pool(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        window: Window,
+        pooling: Pooling,
+        finish: Finish,
+    ) -> bool {
+        let (input, output) = (layer.inputs[0], layer.outputs[0]);
+        if self.info(input).shape.len() != 4 {
+            return false;
+        }
+        let places = vec![self.blocked(index, input)];
+        let (_, _, plane) = self.geometry(input, output);
+        let recipe = Recipe::Pool { plane, window, pooling, finish };
+        let buffer = self.compute(index, recipe, places, blocked_len(self.info(output)));
+        self.set(output, |forms| forms.blocked = Some(buffer));
+        true
+    }
+
+    /// Joins channels, if all but the last input fill their blocks.
+    fn concat(&mut self, index: usize, layer: &Layer) -> bool {
+        let output = layer.outputs[0];
+        let (_, but_last) = layer.inputs.split_last().expect("a concatenation has inputs");
+        let whole = |&id: &TensorId| self.info(id).shape[1].is_multiple_of(BLOCK);
+        if self.info(output).shape.len() != 4 || !but_last.iter().all(whole) {
+            return false;
+        }
+        let inputs = layer.inputs.iter().map(|&id| self.blocked(index, id)).collect();
+        let info = self.info(output);
+        let recipe = Recipe::Concat { images: info.shape[0] };
+        let buffer = self.compute(index, recipe, inputs, blocked_len(info));
+        self.set(output, |forms| forms.blocked = Some(buffer));
+        true
+    }
+
+    fn norm(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+        let (input, output) = (layer.inputs[0], layer.outputs[0]);
+        if self.info(input).shape.len() != 4 {
+            return false;
+        }
+        let (images, channels, plane) = self.geometry(input, output);
+        let places = vec![self.blocked(index, input)];
+        self.weights += (blocks(channels) * BLOCK * 8) as u64;
+        let recipe = Recipe::Norm { layer: index, plane, finish, images };
+        let buffer = self.compute(index, recipe, places, blocked_len(self.info(output)));
+        self.set(output, |forms| forms.blocked = Some(buffer));
+        true
+    }
+
+    fn gemm(&mut self, index: usize, layer: &Layer, gemm: &Gemm, finish: Finish) -> bool {
+        let output = layer.outputs[0];
+        let outputs = self.info(output).shape[1];
+        // The same bias for every row, and rows as they are stored.
+        let by_column = |shape: &[usize]| {
+            shape::product(shape) == 1
+                || (shape.last() == Some(&outputs) && shape::product(shape) == outputs)
+        };
+        let fits = gemm.bias.as_ref().is_none_or(|bias| by_column(bias.shape()));
+        if gemm.transpose_input || !fits || layer.inputs.len() != 1 {
+            return false;
+        }
+        let inputs = vec![self.planar(index, layer.inputs[0])];
+        let depth = self.info(layer.inputs[0]).shape[1];
+        self.weights += Panels::bytes(outputs, depth);
+        let recipe = Recipe::Gemm { layer: index, finish };
+        let len = self.info(output).elements() as usize;
+        let buffer = self.compute(index, recipe, inputs, len);
+        self.set(output, |forms| forms.planar = Some(buffer));
+        true
+    }
+
+    fn ending(&self, id: TensorId) -> Ending {
+        let (forms, info) = (self.forms(id), self.info(id).clone());
+        match forms {
+            Forms { planar: Some(buffer), .. } => Ending::Planar(buffer, info),
+            Forms { blocked: Some(buffer), .. } => Ending::Blocked(buffer, info),
+            Forms { value: Some(value), .. } => Ending::Value(value, info),
+            Forms { input: Some(input), .. } => Ending::Given(input, info),
+            _ => unreachable!("an output is an input or made by a layer"),
+        }
+    }
+
+    fn finish(mut self, endings: Vec<Ending>) -> Plan {
+        self.release_values(&endings);
+        let lifetimes = self.lifetimes(&endings);
+        let (ranges, arena) = arena::place(&lifetimes);
+        let activations = arena as u64 * 4 + self.most_value_bytes();
+        Plan {
+            steps: self.steps,
+            recipes: self.recipes,
+            ranges,
+            arena,
+            values: self.values.len(),
+            endings,
+            layers: self.source.layers.len(),
+            memory: Memory { weights: self.weights, activations },
+        }
+    }
+
+    /// Has every Burn value given up by its last reader.
+    fn release_values(&mut self, endings: &[Ending]) {
+        let mut needed: std::collections::HashSet<usize> = endings
+            .iter()
+            .filter_map(|ending| match ending {
+                Ending::Value(value, _) => Some(*value),
+                _ => None,
+            })
+            .collect();
+        for step in self.steps.iter_mut().rev() {
+            match &mut step.work {
+                Work::Burn { inputs, release, .. } => {
+                    release.extend(inputs.iter().copied().filter(|&value| needed.insert(value)));
+                }
+                Work::Download { value, release, .. } => *release = needed.insert(*value),
+                Work::Compute { .. } | Work::Upload { .. } => {}
+            }
+        }
+    }
+
+    /// The most bytes of Burn values alive at once.
+    fn most_value_bytes(&self) -> u64 {
+        let (mut alive, mut most) = (0, 0);
+        let bytes = |values: &[usize]| values.iter().map(|&value| self.values[value]).sum::<u64>();
+        for step in &self.steps {
+            let (made, released) = match &step.work {
+                Work::Burn { outputs, release, .. } => (bytes(outputs), bytes(release)),
+                Work::Upload { value, .. } => (self.values[*value], 0),
+                Work::Download { value, release: true, .. } => (0, self.values[*value]),
+                Work::Compute { .. } | Work::Download { .. } => (0, 0),
+            };
+            alive += made;
+            most = most.max(alive);
+            alive -= released;
+        }
+        most
+    }
+
+    fn lifetimes(&self, endings: &[Ending]) -> Vec<Lifetime> {
+        let life = |&len: &usize| Lifetime { len, first: usize::MAX, last: 0 };
+        let mut lifetimes: Vec<Lifetime> = self.buffers.iter().map(life).collect();
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut used = |buffer: usize| {
+                let life = &mut lifetimes[buffer];
+                (life.first, life.last) = (life.first.min(i), life.last.max(i));
+            };
+            let mut read = |place: &Place| {
+                if let Place::Buffer(buffer) = place {
+                    used(*buffer);
+                }
+            };
+            match &step.work {
+                Work::Compute { inputs, output } => {
+                    inputs.iter().for_each(&mut read);
+                    used(*output);
+                }
+                Work::Upload { input, .. } => read(input),
+                Work::Download { output, .. } => used(*output),
+                Work::Burn { .. } => {}
+            }
+        }
+        for ending in endings {
+            if let Ending::Planar(buffer, _) | Ending::Blocked(buffer, _) = ending {
+                lifetimes[*buffer].last = self.steps.len();
+            }
+        }
+        lifetimes
+    }
+}
+
+/// The convolutions that a sum can take over: those whose output it alone reads. To each, the
+/// sum that takes it.
+///
+/// The later one of two: it is computed where the sum is, and what it reads must be kept for it.
+fn residuals(source: Source<'_>, methods: &HashMap<usize, Method>) -> HashMap<usize, usize> {
+    let mut uses: HashMap<TensorId, usize> = HashMap::new();
+    let read = source.layers.iter().flat_map(|layer| &layer.inputs);
+    for &id in read.chain(source.outputs) {
+        *uses.entry(id).or_default() += 1;
+    }
+    let made: HashMap<TensorId, usize> = source
+        .layers
+        .iter()
+        .enumerate()
+        .filter(|(i, layer)| methods.contains_key(i) && layer.activation.is_none())
+        .map(|(i, layer)| (layer.outputs[0], i))
+        .collect();
+    let taken = |(i, layer): (usize, &Layer)| {
+        let sum = matches!(layer.op, Op::Add(Operand::Activation));
+        let &[left, right] = &layer.inputs[..] else { return None };
+        let same = source.tensors[left.0].shape == source.tensors[right.0].shape;
+        if !sum || !same || left == right || finish(layer.activation).is_none() {
+            return None;
+        }
+        let conv = [left, right]
+            .into_iter()
+            .filter(|id| uses[id] == 1)
+            .filter_map(|id| made.get(&id).copied())
+            .max()?;
+        Some((conv, i))
+    };
+    source.layers.iter().enumerate().filter_map(taken).collect()
+}
+
+/// An activation as own kernels do it, if they do.
+fn finish(activation: Option<Activation>) -> Option<Finish> {
+    Some(match activation {
+        None => Finish::NONE,
+        Some(Activation::Relu) => Finish { low: 0.0, ..Finish::NONE },
+        Some(Activation::Clip { min, max }) => Finish { low: min, high: max, ..Finish::NONE },
+        Some(Activation::LeakyRelu { alpha }) if alpha <= 1.0 => {
+            Finish { slope: alpha, ..Finish::NONE }
+        }
+        Some(_) => return None,
+    })
+}
+
+/// Values of an image in blocks.
+fn blocked_len(info: &TensorInfo) -> usize {
+    let &[images, channels, height, width] = &info.shape[..] else {
+        unreachable!("only images are kept in blocks")
+    };
+    images * blocks(channels) * BLOCK * height * width
+}
+
+/// Whether planes and blocks are the same values in the same order.
+fn same_in_blocks(info: &TensorInfo) -> bool {
+    matches!(&info.shape[..], [_, channels, 1, 1] if channels.is_multiple_of(BLOCK))
+}
