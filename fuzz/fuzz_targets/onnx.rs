@@ -1,6 +1,6 @@
 //! Any bytes as a model, and any bytes as the choices of a small graph of any operators: importing,
-//! profiling, slicing, dividing into strips and running never panic, a slice of an imported model can
-//! be imported itself, and pieces give the bytes of the whole.
+//! profiling, slicing, dividing into strips and running never panic, a slice of an imported model
+//! can be imported itself, and pieces give the bytes of the whole.
 
 #![no_main]
 

@@ -14,25 +14,26 @@ pub(crate) fn model_profile(model: &Model) -> Option<ModelProfile> {
     let layers: Vec<LayerProfile> = profile
         .layers
         .iter()
-        .map(|layer| LayerProfile { work: layer_work(layer), weight_bytes: layer.weight_bytes })
+        .map(|layer| LayerProfile { work: Work(layer.work), weight_bytes: layer.weight_bytes })
         .collect();
     let cuts = profile.cuts.iter().map(|cut| cut.bytes).collect();
     ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)
 }
 
-/// All operations of a profile, per op class.
+/// All work of a profile, per op class.
 pub(crate) fn total_work(profile: &Profile) -> Work {
     let mut work = Work::default();
     for layer in &profile.layers {
-        let class = &mut work.0[layer.class.index()];
-        *class = class.saturating_add(layer.flops);
+        for (sum, units) in work.0.iter_mut().zip(layer.work) {
+            *sum = sum.saturating_add(units);
+        }
     }
     work
 }
 
 /// A measured speed.
 pub(crate) fn speed(measured: &calibrate::Speed) -> Speed {
-    Speed(measured.flops_per_s.map(|flops| flops as u64))
+    Speed(measured.units_per_s.map(|units| units as u64))
 }
 
 /// A tensor for the wire; no byte is copied.
@@ -57,10 +58,4 @@ pub(crate) fn from_wire(
         Tensor::from_bytes(info.dtype, shape, tensor.data).map_err(|error| error.to_string())
     };
     tensors.into_iter().zip(expected).map(one).collect()
-}
-
-fn layer_work(layer: &starling_engine::LayerCost) -> Work {
-    let mut work = Work::default();
-    work.0[layer.class.index()] = layer.flops;
-    work
 }

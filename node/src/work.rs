@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use starling_engine::{DeviceChoice, Piece, RunError, Tensor, calibrate};
+use starling_engine::{LoadOptions, Piece, RunError, Tensor, calibrate};
 
 /// One inference of one piece.
 pub(crate) struct Job {
@@ -40,7 +40,7 @@ pub(crate) struct WorkConfig {
     /// The share of one core that may be used; with a share, there is one thread.
     pub(crate) throttle: Option<f64>,
     /// Where.
-    pub(crate) device: DeviceChoice,
+    pub(crate) options: LoadOptions,
 }
 
 /// The compute thread.
@@ -102,9 +102,9 @@ fn carry_out(task: Task, config: WorkConfig) {
             (job.done)(Done { outputs, queue, compute: began.elapsed() });
         }
         Task::Measure { budget, done } => {
-            let mut speed = calibrate::measure(budget, config.device, &mut |_| ());
+            let mut speed = calibrate::measure(budget, config.options);
             let share = config.throttle.unwrap_or(1.0);
-            speed.flops_per_s = speed.flops_per_s.map(|flops| flops * share);
+            speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
     }
@@ -151,9 +151,9 @@ mod tests {
     #[tokio::test]
     async fn a_throttled_node_measures_itself_slower() {
         let speed = async |throttle| {
-            let config = WorkConfig { threads: 1, throttle, device: DeviceChoice::default() };
+            let config = WorkConfig { threads: 1, throttle, options: LoadOptions::default() };
             let worker = Worker::start(config).expect("threads");
-            worker.measure(Duration::from_millis(200)).await.expect("measured").flops_per_s[0]
+            worker.measure(Duration::from_millis(200)).await.expect("measured").units_per_s[0]
         };
         let full = speed(Some(1.0)).await;
         let tenth = speed(Some(0.1)).await;

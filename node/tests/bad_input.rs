@@ -53,6 +53,8 @@ fn models() {
     check(&["inspect", &junk], &["junk.onnx", "ONNX"]);
     let cut = files.with("cut.onnx", &whole[..whole.len() / 2]);
     check(&["inspect", &cut], &["cut.onnx"]);
+    check(&["bench", &cut], &["cut.onnx"]);
+    check(&["bench", path(&model()), &cut, "--runs", "1"], &["cut.onnx"]);
     let empty = files.with("empty.onnx", b"");
     check(&["inspect", &empty], &["empty.onnx"]);
     // The same length, so that the protobuf stays whole: only an operator's name changes.
@@ -77,6 +79,12 @@ fn inputs() {
     infer("--input", path(&asset("chelsea.logits.npy")), &["[1, 3, 224, 224]", "[1, 1000]"]);
     infer("--image", "nowhere.jpg", &["nowhere.jpg", "No such file"]);
     infer("--image", &files.with("junk.jpg", b"not a picture"), &["junk.jpg"]);
+    let bench = |file: &str, expected: &[&str]| {
+        check(&["bench", path(&model), "--input", file], expected);
+    };
+    bench("nowhere.npy", &["nowhere.npy"]);
+    bench("nowhere.jpg", &["nowhere.jpg", "No such file"]);
+    bench(path(&asset("chelsea.logits.npy")), &["[1, 3, 224, 224]", "[1, 1000]"]);
 }
 
 #[test]
@@ -139,6 +147,8 @@ fn flags_are_checked() {
         &["node", "--listen", "here"],
         &["infer", "x.onnx"],
         &["demo", "--nodes", "1"],
+        &["bench"],
+        &["bench", "x.onnx", "--runs", "0"],
     ] {
         let mut command = starling();
         command.args(args);

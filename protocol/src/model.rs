@@ -7,13 +7,15 @@ use crate::{id::ModelId, plan::LayerRange};
 /// Kinds of operators that a machine runs at clearly different speeds.
 pub const OP_CLASSES: usize = 5;
 
-/// Floating-point operations per op class: dense convolution, pointwise convolution, depthwise
-/// convolution, matrix product, and everything bound by memory.
+/// Work per op class: dense convolution, pointwise convolution, depthwise convolution, matrix
+/// product, and everything bound by memory. The unit is a floating-point operation, or whatever
+/// else makes one speed per class predict times well; whoever counts work and whoever measures
+/// speeds must mean the same, and nothing here depends on what that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Work(pub [u64; OP_CLASSES]);
 
 impl Work {
-    /// Operations of all classes together.
+    /// Units of all classes together.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, flops| sum.saturating_add(*flops))
@@ -28,7 +30,7 @@ impl Work {
     }
 }
 
-/// What a machine does per second, per op class, in FLOP/s.
+/// What a machine does per second, per op class, in units of [`Work`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Speed(pub [u64; OP_CLASSES]);
 

@@ -23,7 +23,7 @@ fn main() -> Result<(), Error> {
 
 fn report(model: &Model, layers: usize, strips: usize, runs: u32) -> Result<(), Error> {
     let budget = Duration::from_millis(400);
-    let speed = calibrate::measure(budget, DeviceChoice::Cpu, &mut |_| ());
+    let speed = calibrate::measure(budget, DeviceChoice::Cpu);
     let all = model.rows(layers);
     let whole = time(model, layers, &all, runs)?;
     let predicted = predict(model, layers, &all, &speed)?;
@@ -67,7 +67,7 @@ fn time(model: &Model, layers: usize, rows: &[RowRange], runs: u32) -> Result<f6
 
 fn predict(model: &Model, layers: usize, rows: &[RowRange], speed: &Speed) -> Result<f64, Error> {
     let cost = model.strip_cost(0..layers, rows)?;
-    let seconds = |class: OpClass| cost.flops[class.index()] as f64 / speed.of(class);
+    let seconds = |class: OpClass| cost.work[class.index()] as f64 / speed.of(class);
     Ok(OpClass::ALL.map(seconds).iter().sum())
 }
 

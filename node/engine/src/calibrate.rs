@@ -1,125 +1,204 @@
 //! How fast this machine is, by class of operator: measured on real layers, by this executor.
+//!
+//! Small networks of layers like those of real ones, though of other shapes, run over and over.
+//! Each layer gives one equation: its work (see [`Work`]) over five speeds is its shortest time.
+//! The speeds are those that come nearest to all of them.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
 
-use crate::device::DeviceChoice;
+use crate::cost::Work;
 use crate::model::Model;
 use crate::onnx::proto::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetId, TensorProto,
     TensorShape, TensorType, TypeProto, ValueInfoProto, data_type,
 };
+use crate::options::LoadOptions;
 use crate::piece::Piece;
-use crate::profile::OpClass;
+use crate::profile::{LayerCost, OpClass};
 use crate::tensor::Tensor;
 
 /// The speed of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed {
-    /// FLOP/s for each class, at its [`OpClass::index`]; what a FLOP is, [`Profile`] says.
-    ///
-    /// [`Profile`]: crate::Profile
-    pub flops_per_s: [f64; OpClass::ALL.len()],
+    /// Units of [`Work`] per second for each class, at its [`OpClass::index`].
+    pub units_per_s: [f64; OpClass::ALL.len()],
 }
 
 impl Speed {
-    /// FLOP/s for layers of this class; finite and positive.
+    /// Units per second for work of this class; finite and positive.
     pub fn of(&self, class: OpClass) -> f64 {
-        self.flops_per_s[class.index()]
+        self.units_per_s[class.index()]
+    }
+
+    /// Seconds that a layer takes at this speed.
+    pub fn seconds(&self, cost: &LayerCost) -> f64 {
+        OpClass::ALL.iter().map(|&class| cost.work[class.index()] as f64 / self.of(class)).sum()
     }
 }
 
-/// Measures the speed of a device, in about the time given: 0.4 s is enough to be within some
-/// 10 %. Shares the budget between the classes, and runs each at least five times.
-///
-/// `after_layer` is called after each layer, like that of [`Piece::run_observed`], and its time
-/// counts: a node that throttles itself measures its throttled speed.
-pub fn measure(
-    budget: Duration,
-    device: DeviceChoice,
-    after_layer: &mut dyn FnMut(usize),
-) -> Speed {
-    let share = budget / OpClass::ALL.len() as u32;
-    Speed {
-        flops_per_s: OpClass::ALL.map(|class| measure_class(class, share, device, after_layer)),
-    }
-}
-
-fn measure_class(
-    class: OpClass,
-    budget: Duration,
-    device: DeviceChoice,
-    after_layer: &mut dyn FnMut(usize),
-) -> f64 {
+/// Measures the speed of a device and its kernels, in about the time given: 0.4 s is enough to be
+/// within some 10 %. Runs each probe at least five times.
+pub fn measure(budget: Duration, options: impl Into<LoadOptions>) -> Speed {
+    let options = options.into();
     let start = Instant::now();
-    let models = probes(class);
-    let loaded: Vec<_> = models.iter().map(|model| load(model, device)).collect();
-    let mut run = || {
-        let start = Instant::now();
-        for (piece, input) in &loaded {
-            piece
-                .run_observed(std::slice::from_ref(input), after_layer)
-                .expect("the input is the probe's own");
-        }
-        start.elapsed()
-    };
-    // The first run pays for cold caches and lazily started threads.
-    run();
-    let mut times = Vec::new();
-    while times.len() < RUNS_MIN || (start.elapsed() < budget && times.len() < RUNS_MAX) {
-        times.push(run());
+    let mut probes = [matrix(), images()].map(|probe| Loaded::new(&probe.build(), options));
+    let others = vec![1_u64; CACHE_BYTES_MAX / size_of::<u64>()];
+    let mut runs = 0;
+    while runs < RUNS_MIN || (start.elapsed() < budget && runs < RUNS_MAX) {
+        // Each layer finds the caches as a large network leaves them for its next run: full of
+        // other things.
+        std::hint::black_box(others.iter().sum::<u64>());
+        probes.iter_mut().for_each(Loaded::run);
+        runs += 1;
     }
-    // The fastest: whatever another run took beyond it, other programs took.
-    let fastest = times.into_iter().min().unwrap_or_default().max(Duration::from_nanos(1));
-    let flops: u64 =
-        models.iter().flat_map(|model| model.profile().layers).map(|layer| layer.flops).sum();
-    flops as f64 / fastest.as_secs_f64()
+    let rows: Vec<Row> = probes.iter().flat_map(Loaded::rows).collect();
+    Speed { units_per_s: fit(&rows).map(|seconds| 1.0 / seconds) }
 }
 
-fn load(model: &Model, device: DeviceChoice) -> (Piece, Tensor) {
-    let layers = 0..model.layers().len();
-    let piece = Piece::load(model, layers, device).expect("the range is that of the whole probe");
-    let info = &model.inputs()[0];
-    let values = (0..info.elements()).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
-    let input =
-        Tensor::from_f32(info.shape.clone(), values).expect("as many values as the shape says");
-    (piece, input)
+/// A probe on the device.
+struct Loaded {
+    piece: Piece,
+    input: Tensor,
+    work: Vec<Work>,
+    /// The shortest time of each layer so far. The shortest: whatever another run took beyond
+    /// it, other programs took.
+    layers: Vec<Duration>,
+    whole: Duration,
 }
 
-/// Small networks of layers of one class, with the sizes and activations of real ones: large
-/// images with few channels, which memory holds back, and small ones with many.
-fn probes(class: OpClass) -> Vec<Model> {
-    let probes = match class {
-        OpClass::Dense => vec![
-            Probe::new(&[1, 64, 56, 56]).conv(64, 64, 3, 1),
-            Probe::new(&[1, 128, 14, 14]).conv(128, 128, 3, 1).conv(128, 128, 3, 1),
-        ],
-        OpClass::Pointwise => vec![
-            Probe::new(&[1, 24, 56, 56]).conv(24, 144, 1, 1).conv(144, 24, 1, 1),
-            Probe::new(&[1, 80, 14, 14]).conv(80, 480, 1, 1).conv(480, 80, 1, 1),
-            Probe::new(&[1, 192, 7, 7]).conv(192, 1152, 1, 1).conv(1152, 192, 1, 1),
-        ],
-        OpClass::Depthwise => vec![
-            Probe::new(&[1, 144, 56, 56]).conv(144, 144, 3, 144),
-            Probe::new(&[1, 480, 14, 14]).conv(480, 480, 5, 480),
-            Probe::new(&[1, 1152, 7, 7]).conv(1152, 1152, 5, 1152),
-        ],
-        OpClass::Linear => vec![Probe::new(&[1, 1280]).gemm(1280, 1000)],
-        OpClass::Memory => vec![Probe::new(&[1, 64, 56, 56]).add().add()],
-    };
-    probes.into_iter().map(Probe::build).collect()
+impl Loaded {
+    fn new(model: &Model, options: LoadOptions) -> Self {
+        let layers = 0..model.layers().len();
+        let piece =
+            Piece::load(model, layers, options).expect("the range is that of the whole probe");
+        let info = &model.inputs()[0];
+        let values = (0..info.elements()).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+        let input =
+            Tensor::from_f32(info.shape.clone(), values).expect("as many values as the shape says");
+        let work: Vec<Work> = model.profile().layers.iter().map(|cost| cost.work).collect();
+        let layers = vec![Duration::MAX; work.len()];
+        Self { piece, input, work, layers, whole: Duration::MAX }
+    }
+
+    fn run(&mut self) {
+        let start = Instant::now();
+        let mut last = start;
+        let layers = &mut self.layers;
+        let observe = &mut |layer: usize| {
+            let now = Instant::now();
+            layers[layer] = layers[layer].min(now - last);
+            last = now;
+        };
+        self.piece
+            .run_observed(std::slice::from_ref(&self.input), observe)
+            .expect("the input is the probe's own");
+        self.whole = self.whole.min(start.elapsed());
+    }
+
+    /// What each layer took. On a device that computes while the next layers are queued, layers
+    /// seem to take no time, and share what the whole took.
+    fn rows(&self) -> Vec<Row> {
+        let sum: f64 = self.layers.iter().map(Duration::as_secs_f64).sum();
+        let late = (self.whole.as_secs_f64() / sum.max(SECONDS_MIN)).max(1.0);
+        let row = |(work, time): (&Work, &Duration)| Row {
+            work: work.map(|units| units as f64),
+            seconds: (time.as_secs_f64() * late).max(SECONDS_MIN),
+        };
+        self.work.iter().zip(&self.layers).map(row).collect()
+    }
+}
+
+/// One layer: the units of its work, and what they took.
+#[derive(Debug, Clone)]
+struct Row {
+    work: [f64; OpClass::ALL.len()],
+    seconds: f64,
+}
+
+impl Row {
+    fn predicted(&self, seconds_per_unit: &[f64; OpClass::ALL.len()]) -> f64 {
+        self.work.iter().zip(seconds_per_unit).map(|(units, seconds)| units * seconds).sum()
+    }
+}
+
+/// Seconds per unit for each class, positive, with the least squares of relative errors.
+///
+/// One class after the other is set to what is best given the rest, until they agree. An error is
+/// weighed against the mean of what was measured and what was last predicted: against what was
+/// measured alone, twice too long would count four times as much as twice too short.
+fn fit(rows: &[Row]) -> [f64; OpClass::ALL.len()] {
+    let mut fitted = OpClass::ALL.map(|class| first_guess(rows, class.index()));
+    for _ in 0..FIT_ROUNDS {
+        let weights: Vec<f64> =
+            rows.iter().map(|row| 1.0 / (row.predicted(&fitted) * row.seconds)).collect();
+        for class in 0..fitted.len() {
+            let (mut above, mut below) = (0.0, 0.0);
+            for (row, weight) in rows.iter().zip(&weights) {
+                let units = row.work[class];
+                let rest = row.predicted(&fitted) - units * fitted[class];
+                above += weight * units * (row.seconds - rest);
+                below += weight * units * units;
+            }
+            if below > 0.0 {
+                fitted[class] = (above / below).max(SECONDS_PER_UNIT_MIN);
+            }
+        }
+    }
+    fitted
+}
+
+/// What the class would take if it were all that layers with work of it do; the least of that.
+fn first_guess(rows: &[Row], class: usize) -> f64 {
+    let with = rows.iter().filter(|row| row.work[class] > 0.0);
+    let guesses = with.map(|row| row.seconds / row.work[class]);
+    guesses.fold(f64::INFINITY, f64::min).clamp(SECONDS_PER_UNIT_MIN, 1.0)
+}
+
+/// A network with the operators and activations of real ones in other sizes: large images with few
+/// channels, which memory holds back, and small ones with many.
+fn images() -> Probe {
+    Probe::new(&[1, 3, 256, 256])
+        .conv(64, 3, 2, 1)
+        .max_pool(3, 2)
+        .conv(64, 3, 1, 64)
+        .conv(128, 1, 1, 1)
+        .conv(128, 3, 2, 128)
+        .conv(64, 1, 1, 1)
+        .conv(96, 3, 1, 1)
+        .add()
+        .conv(32, 1, 1, 1)
+        .conv(64, 5, 1, 1)
+        .conv(128, 3, 2, 1)
+        .conv(192, 3, 1, 1)
+        .conv(384, 1, 1, 1)
+        .conv(384, 5, 1, 384)
+        .conv(192, 1, 1, 1)
+        .max_pool(2, 2)
+        .conv(256, 3, 1, 1)
+        .conv(512, 1, 1, 1)
+        .conv(512, 3, 1, 512)
+        .conv(256, 1, 1, 1)
+        .global_average_pool()
+}
+
+/// A matrix product with 16 MiB of weights.
+fn matrix() -> Probe {
+    Probe::new(&[1, 2048]).gemm(2048)
 }
 
 /// Builds a chain of layers as an ONNX model.
-struct Probe {
+pub(crate) struct Probe {
     graph: GraphProto,
     last: String,
+    /// Of the last tensor; the dimension that is named second.
+    channels: usize,
 }
 
 impl Probe {
-    fn new(shape: &[usize]) -> Self {
+    pub(crate) fn new(shape: &[usize]) -> Self {
         let dim = shape
             .iter()
             .map(|&dim| Dimension { dim_value: Some(dim as i64), dim_param: None })
@@ -133,20 +212,40 @@ impl Probe {
         Self {
             graph: GraphProto { input: vec![input], ..GraphProto::default() },
             last: "input".to_owned(),
+            channels: shape[1],
         }
     }
 
-    fn conv(mut self, channels: usize, filters: usize, kernel: usize, groups: usize) -> Self {
-        let weight = self.weight(&[filters, channels / groups, kernel, kernel]);
+    pub(crate) fn conv(
+        mut self,
+        filters: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+    ) -> Self {
+        let weight = self.weight(&[filters, self.channels / groups, kernel, kernel]);
         let bias = self.weight(&[filters]);
-        let attributes = vec![ints("pads", [(kernel / 2) as i64; 4]), int("group", groups as i64)];
+        let mut attributes = windows(kernel, stride);
+        attributes.push(int("group", groups as i64));
+        self.channels = filters;
         self.node("Conv", [weight, bias], attributes).node("Relu", [], Vec::new())
     }
 
-    fn gemm(mut self, inputs: usize, outputs: usize) -> Self {
-        let weight = self.weight(&[outputs, inputs]);
+    pub(crate) fn gemm(mut self, outputs: usize) -> Self {
+        let weight = self.weight(&[outputs, self.channels]);
         let bias = self.weight(&[outputs]);
+        self.channels = outputs;
         self.node("Gemm", [weight, bias], vec![int("transB", 1)])
+    }
+
+    pub(crate) fn max_pool(self, kernel: usize, stride: usize) -> Self {
+        let mut attributes = windows(kernel, stride);
+        attributes.push(ints("kernel_shape", &[kernel as i64; 2]));
+        self.node("MaxPool", [], attributes)
+    }
+
+    fn global_average_pool(self) -> Self {
+        self.node("GlobalAveragePool", [], Vec::new())
     }
 
     fn add(self) -> Self {
@@ -178,19 +277,20 @@ impl Probe {
     fn weight(&mut self, dims: &[usize]) -> String {
         let name = format!("weight_{}", self.graph.initializer.len());
         let fan_in = dims[1..].iter().product::<usize>().max(1) as f32;
-        let values = (0..dims.iter().product::<usize>())
-            .map(|i| ((i % 13) as f32 - 6.0) / 6.0 / fan_in.sqrt());
+        let values: Vec<f32> = (0..dims.iter().product::<usize>())
+            .map(|i| ((i % 13) as f32 - 6.0) / 6.0 / fan_in.sqrt())
+            .collect();
         self.graph.initializer.push(TensorProto {
             name: Some(name.clone()),
             dims: dims.iter().map(|&dim| dim as i64).collect(),
             data_type: Some(data_type::FLOAT),
-            raw_data: Some(values.flat_map(f32::to_le_bytes).collect()),
+            raw_data: Some(bytemuck::cast_slice(&values).to_vec().into()),
             ..TensorProto::default()
         });
         name
     }
 
-    fn build(mut self) -> Model {
+    pub(crate) fn build(mut self) -> Model {
         self.graph.output.push(ValueInfoProto { name: Some(self.last), r#type: None });
         let proto = ModelProto {
             graph: Some(self.graph),
@@ -201,11 +301,17 @@ impl Probe {
     }
 }
 
+/// Windows that keep the size of an image, but for the stride; even ones have no padding.
+fn windows(kernel: usize, stride: usize) -> Vec<AttributeProto> {
+    let padding = if kernel % 2 == 1 { (kernel / 2) as i64 } else { 0 };
+    vec![ints("pads", &[padding; 4]), ints("strides", &[stride as i64; 2])]
+}
+
 fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.to_owned()), i: Some(value), ..AttributeProto::default() }
 }
 
-fn ints<const N: usize>(name: &str, values: [i64; N]) -> AttributeProto {
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         ints: values.to_vec(),
@@ -215,28 +321,66 @@ fn ints<const N: usize>(name: &str, values: [i64; N]) -> AttributeProto {
 
 /// With fewer, every one may be interrupted on a machine that is busy with other things.
 const RUNS_MIN: usize = 5;
-/// Enough runs for a steady median on a fast machine.
+/// Enough for the shortest of them to be steady on a fast machine.
 const RUNS_MAX: usize = 1_000;
+/// More than most caches hold.
+const CACHE_BYTES_MAX: usize = 64 << 20;
+/// More than the classes need to agree with each other.
+const FIT_ROUNDS: usize = 300;
+/// No class is infinitely fast, even if the probes don't show it.
+const SECONDS_PER_UNIT_MIN: f64 = 1e-15;
+/// What a clock can tell from nothing.
+const SECONDS_MIN: f64 = 1e-7;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn costs() -> Vec<LayerCost> {
+        [images(), matrix()].into_iter().flat_map(|probe| probe.build().profile().layers).collect()
+    }
+
     #[test]
-    fn every_class_is_probed_by_its_own_layers() {
+    fn every_class_is_probed() {
+        let layers = costs();
         for class in OpClass::ALL {
-            let mut layers = probes(class).into_iter().flat_map(|model| model.profile().layers);
-            assert!(layers.all(|layer| layer.class == class), "{class:?}");
+            assert!(layers.iter().any(|layer| layer.class == class), "{class:?}");
         }
     }
 
     #[test]
-    fn speeds_are_finite_and_layers_are_reported() {
-        let mut layers = 0;
-        let speed = measure(Duration::from_millis(20), DeviceChoice::Cpu, &mut |_| layers += 1);
+    fn speeds_are_finite_and_positive() {
+        let speed = measure(Duration::from_millis(20), LoadOptions::default());
         for class in OpClass::ALL {
             assert!(speed.of(class).is_finite() && speed.of(class) > 0.0, "{class:?}: {speed:?}");
         }
-        assert!(layers >= 2 * OpClass::ALL.len());
+    }
+
+    /// What the probes would take on a machine of known speeds, each a little off.
+    fn rows(seconds_per_unit: [f64; 5], off: f64) -> Vec<Row> {
+        let row = |(at, cost): (usize, LayerCost)| {
+            let mut row = Row { work: cost.work.map(|units| units as f64), seconds: 0.0 };
+            let factor = if at % 2 == 0 { 1.0 + off } else { 1.0 / (1.0 + off) };
+            row.seconds = row.predicted(&seconds_per_unit) * factor;
+            row
+        };
+        costs().into_iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn known_speeds_are_found_again() {
+        let machines = [
+            [5e-12, 5e-12, 15e-12, 50e-12, 40e-12],
+            [100e-12, 50e-12, 300e-12, 500e-12, 800e-12],
+            [1e-12, 30e-12, 1e-12, 900e-12, 2e-12],
+        ];
+        for machine in machines {
+            for (off, tolerance) in [(0.0, 0.01), (0.1, 0.35)] {
+                for (found, real) in fit(&rows(machine, off)).iter().zip(machine) {
+                    let ratio = found / real;
+                    assert!((ratio.ln()).abs() < tolerance, "{machine:?} by {off}: {ratio}");
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "in a test, a panic is the report"))]
 
 pub mod calibrate;
+mod cost;
 mod device;
 mod error;
 mod exec;
@@ -67,6 +68,7 @@ mod weights;
 pub use blake3::Hash;
 pub use bytes::Bytes;
 
+pub use cost::Work;
 pub use device::DeviceChoice;
 pub use error::{ImportError, LoadError, RowsError, RunError, TensorError};
 pub use graph::{

@@ -1,5 +1,6 @@
 //! What layers cost and what crosses cuts: all that an assignment needs to know of a model.
 
+use crate::cost::{self, Work};
 use crate::error::ImportError;
 use crate::graph::{Conv, ConvNd, Layer, Op, Operand, TensorId};
 use crate::model::Model;
@@ -27,6 +28,8 @@ pub struct LayerCost {
     /// Floating-point operations, two for a multiply-add; see [`OpClass::Memory`] for the rest.
     /// Never 0, so that no layer has an infinite rate.
     pub flops: u64,
+    /// What it asks of a device, class by class; see [`Work`].
+    pub work: Work,
     /// Bytes of its weights, as they are in the file.
     pub weight_bytes: u64,
     /// Bytes of its outputs.
@@ -44,7 +47,7 @@ pub struct CutCost {
     pub bytes: u64,
 }
 
-/// A class of operators that run at about the same FLOP/s on a device.
+/// A class of operators that a device has one speed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OpClass {
     /// Convolutions with more than one tap, in one group.
@@ -64,6 +67,17 @@ impl OpClass {
     pub const ALL: [Self; 5] =
         [Self::Dense, Self::Pointwise, Self::Depthwise, Self::Linear, Self::Memory];
 
+    /// The class in one word, for people and for JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Pointwise => "pointwise",
+            Self::Depthwise => "depthwise",
+            Self::Linear => "linear",
+            Self::Memory => "memory",
+        }
+    }
+
     /// The class's place in [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         match self {
@@ -75,7 +89,7 @@ impl OpClass {
         }
     }
 
-    fn of(op: &Op) -> Self {
+    pub(crate) fn of(op: &Op) -> Self {
         match op {
             Op::Conv(conv) if conv.groups > 1 => Self::Depthwise,
             Op::Conv(Conv { window, .. }) if window.kernel == [1, 1] => Self::Pointwise,
@@ -103,12 +117,15 @@ pub(crate) fn profile(model: &Model) -> Profile {
 
 /// The cost of a layer of the model.
 pub(crate) fn layer_cost(model: &Model, layer: &Layer) -> LayerCost {
+    let tensors = &model.graph().tensors;
+    let flops = flops(tensors, layer).max(1);
     let output = layer.outputs.first().map(|&id| model.tensor(id));
     LayerCost {
         name: layer.name.clone(),
         op: layer.op.name(),
         class: OpClass::of(&layer.op),
-        flops: flops(&model.graph().tensors, layer).max(1),
+        flops,
+        work: cost::work(tensors, layer, flops),
         weight_bytes: layer.weights().iter().map(|weight| weight.bytes().len() as u64).sum(),
         output_bytes: layer.outputs.iter().map(|&id| model.tensor(id).bytes()).sum(),
         output_shape: output.map(|info| info.shape.clone()).unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
-use starling_engine::DeviceChoice;
+use starling_engine::{Kernels, LoadOptions};
 use starling_protocol::{node::Offering, session::Bidding};
 
 use crate::{
@@ -45,6 +45,9 @@ pub(super) struct FlockArgs {
     /// Disk for the weight cache, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..=1 << 24), help_heading = "Compute")]
     disk: u64,
+    /// Which kernels compute
+    #[arg(long, value_enum, default_value_t = KernelsArg::Fast, help_heading = "Compute")]
+    kernels: KernelsArg,
     /// The most pieces to compute at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
     slots: u16,
@@ -55,6 +58,27 @@ pub(super) struct FlockArgs {
     #[cfg(feature = "wgpu")]
     #[arg(long, help_heading = "Compute")]
     gpu: bool,
+}
+
+/// Which kernels compute.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum KernelsArg {
+    /// The fastest for each layer
+    Fast,
+    /// The engine's own, without those that lose accuracy
+    Exact,
+    /// Burn's operators alone
+    Portable,
+}
+
+impl From<KernelsArg> for Kernels {
+    fn from(arg: KernelsArg) -> Self {
+        match arg {
+            KernelsArg::Fast => Self::Fast,
+            KernelsArg::Exact => Self::Exact,
+            KernelsArg::Portable => Self::Portable,
+        }
+    }
 }
 
 /// How pieces open their bids.
@@ -102,7 +126,7 @@ impl FlockArgs {
             work: WorkConfig {
                 threads: self.threads(),
                 throttle: self.throttle,
-                device: self.device(),
+                options: self.options(),
             },
             identity,
         })
@@ -119,13 +143,14 @@ impl FlockArgs {
         self.throttle
     }
 
-    /// Where to compute.
-    pub(super) fn device(&self) -> DeviceChoice {
+    /// Where and how to compute.
+    pub(super) fn options(&self) -> LoadOptions {
+        let options = LoadOptions { kernels: self.kernels.into(), ..LoadOptions::default() };
         #[cfg(feature = "wgpu")]
         if self.gpu {
-            return DeviceChoice::Gpu;
+            return LoadOptions { device: starling_engine::DeviceChoice::Gpu, ..options };
         }
-        DeviceChoice::Cpu
+        options
     }
 
     /// How many peers the user has named.
@@ -148,7 +173,7 @@ pub(super) fn loopback(data: PathBuf, peers: Vec<Multiaddr>) -> Result<Settings,
         disk: 1 << 30,
         bidding: Bidding::Forecast,
         bandwidth: LOOPBACK_BYTES_PER_S,
-        work: WorkConfig { threads: 1, throttle: None, device: DeviceChoice::Cpu },
+        work: WorkConfig { threads: 1, throttle: None, options: LoadOptions::default() },
         identity: Identity::Passing,
     })
 }

@@ -1,7 +1,6 @@
 //! `starling infer`: a model on an image or a tensor, through the flock or locally.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +9,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesOrdered};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use starling_engine::{DType, Model, Piece, Tensor, npy, picture};
+use starling_engine::{DType, Model, Piece, Tensor, npy};
 use starling_protocol::{
     NodeId,
     node::Offering,
@@ -22,6 +21,7 @@ use starling_protocol::{
 use super::{
     Failure,
     flock::{self, FlockArgs},
+    input,
     labels::{Guess, Labels},
     report,
 };
@@ -135,56 +135,10 @@ pub(super) async fn until_ready(
 
 fn read_inputs(args: &Args, model: &Model) -> Result<Vec<Vec<Tensor>>, Failure> {
     if args.input.is_empty() {
-        return args.image.iter().map(|path| Ok(vec![read_image(path, model)?])).collect();
+        return args.image.iter().map(|path| Ok(vec![input::read_image(path, model)?])).collect();
     }
-    let mut tensors = Vec::new();
-    for path in &args.input {
-        tensors.push(npy::read(path)?);
-    }
-    check_shapes(model, &tensors)?;
-    Ok(vec![tensors])
-}
-
-fn read_image(path: &Path, model: &Model) -> Result<Tensor, Failure> {
-    let side = match model.inputs() {
-        [input] => match input.shape.as_slice() {
-            [1, 3, height, width] if height == width => *height,
-            shape => {
-                return Err(Failure(format!(
-                    "--image needs a model whose input is a square RGB picture [1, 3, S, S]; this one \
-                 takes {shape:?}: give a tensor with --input"
-                )));
-            }
-        },
-        inputs => {
-            return Err(Failure(format!(
-                "--image needs a model of one input; this one has {}: give tensors with --input",
-                inputs.len()
-            )));
-        }
-    };
-    let bytes = fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    picture::preprocess(&bytes, side)
-        .map_err(|error| Failure(format!("{}: {error}", path.display())))
-}
-
-fn check_shapes(model: &Model, tensors: &[Tensor]) -> Result<(), Failure> {
-    let wanted: Vec<&[usize]> = model.inputs().iter().map(|info| info.shape.as_slice()).collect();
-    let given: Vec<&[usize]> = tensors.iter().map(Tensor::shape).collect();
-    if wanted != given {
-        return Err(Failure(format!(
-            "the model takes inputs of shapes {wanted:?}, but --input gives {given:?}"
-        )));
-    }
-    match model.inputs().iter().zip(tensors).find(|(info, tensor)| info.dtype != tensor.dtype()) {
-        Some((info, tensor)) => Err(Failure(format!(
-            "the model's input {} is of type {}, but --input gives {}",
-            info.name,
-            info.dtype,
-            tensor.dtype()
-        ))),
-        None => Ok(()),
-    }
+    let paths = args.input.iter().map(PathBuf::as_path);
+    Ok(vec![input::read_tensors(model, paths)?])
 }
 
 async fn run_locally(
@@ -195,9 +149,9 @@ async fn run_locally(
     let worker = Worker::start(WorkConfig {
         threads: args.flock.threads(),
         throttle: args.flock.throttle(),
-        device: args.flock.device(),
+        options: args.flock.options(),
     })?;
-    let piece = Arc::new(Piece::load(model, 0..model.layers().len(), args.flock.device())?);
+    let piece = Arc::new(Piece::load(model, 0..model.layers().len(), args.flock.options())?);
     let bar = progress(u64::from(args.repeat) * inputs.len() as u64);
     let began = Instant::now();
     let mut answers = Vec::new();

@@ -44,11 +44,7 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
     let Some(profile) = convert::model_profile(model) else { return Vec::new() };
     let worker = |n: u16| Worker {
         node: NodeId([n as u8; 32]),
-        provider: Provider {
-            speed: Speed([1_000_000_000; 5]),
-            bandwidth: f64::INFINITY,
-            memory_free: u64::MAX,
-        },
+        provider: Provider { speed: USUAL, bandwidth: f64::INFINITY, memory_free: u64::MAX },
         sharers: 1,
     };
     let alone = partition::propose(&profile, &[worker(0)], Goal::Throughput, 1, 0.0);
@@ -67,7 +63,7 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
         json!({
             "name": layer.name,
             "op": layer.op,
-            "class": format!("{:?}", layer.class).to_lowercase(),
+            "class": layer.class.name(),
             "flops": layer.flops,
             "weight_bytes": layer.weight_bytes,
             "output_shape": layer.output_shape,
@@ -130,3 +126,8 @@ fn as_text(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> S
     }
     text
 }
+
+/// How fast processors are at one class of work relative to another, more or less: only the
+/// proportions matter where all machines are equal.
+const USUAL: Speed =
+    Speed([6_000_000_000, 6_000_000_000, 2_500_000_000, 400_000_000, 1_000_000_000]);

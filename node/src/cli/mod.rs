@@ -1,8 +1,10 @@
 //! The commands, one file each, and the flags that they share.
 
+mod bench;
 mod demo;
 mod flock;
 mod infer;
+mod input;
 mod inspect;
 mod labels;
 mod node;
@@ -35,6 +37,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure how long models take on this machine, what memory they need, and how well that is predicted
+    Bench(bench::Args),
     /// Run a whole flock of node processes on this machine and classify images through it
     Demo(demo::Args),
     /// Run a model on an image or a tensor, through the flock or locally
@@ -51,7 +55,8 @@ const EXAMPLES: &str = "Examples:
   starling demo                                  see it work on this machine
   starling node                                  offer this machine to the local network
   starling infer model.onnx --image cat.jpg      classify through whoever is there
-  starling inspect model.onnx                    layers, costs, best cuts";
+  starling inspect model.onnx                    layers, costs, best cuts
+  starling bench model.onnx                      time and memory on this machine";
 
 /// A command's failure: one line for the user. Exit code 1; clap's own are 2.
 #[derive(Debug)]
@@ -86,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Bench(args) => bench::run(&args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json).await,
         Command::Infer(args) => infer::run(args, cli.json).await,
         Command::Inspect(args) => inspect::run(&args, cli.json),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use libp2p_stream::Control;
-use starling_engine::{Bytes, DeviceChoice, Hash, Model, Piece, WeightSource};
+use starling_engine::{Bytes, Hash, LoadOptions, Model, Piece, WeightSource};
 use starling_protocol::{
     BlobId, NodeId, host::LoadOrder, model::Work, plan::Plan, wire::FailureReason,
 };
@@ -36,7 +36,7 @@ pub(super) struct Loader {
     control: Control,
     swarm: String,
     memory: u64,
-    device: DeviceChoice,
+    options: LoadOptions,
     sessions: HashMap<u64, (ProviderId, Vec<BlobId>)>,
     // A change of epoch or of neighbours needs no new load. Weak: a piece goes with its last host.
     loaded: HashMap<BlobId, (std::sync::Weak<Piece>, Work)>,
@@ -50,11 +50,20 @@ impl Loader {
         control: Control,
         swarm: String,
         memory: u64,
-        device: DeviceChoice,
+        options: LoadOptions,
     ) -> Self {
         let (ready, became_ready) = mpsc::unbounded_channel();
         let (sessions, loaded) = (HashMap::new(), HashMap::new());
-        Self { library, control, swarm, memory, device, sessions, loaded, ready, became_ready }
+        Self { library, control, swarm, memory, options, sessions, loaded, ready, became_ready }
+    }
+
+    /// What `--memory` leaves beside the pieces that are loaded, in bytes: above it, a piece is
+    /// loaded with kernels that take less.
+    fn memory_left(&self) -> u64 {
+        let held = self.loaded.values().filter_map(|(piece, _)| Some(piece.upgrade()?.memory()));
+        held.fold(self.memory, |left, memory| {
+            left.saturating_sub(memory.weights + memory.activations)
+        })
     }
 
     /// Carries out an order in the background.
@@ -84,7 +93,7 @@ impl Loader {
             // The requester has everything; others may be nearer or less busy, but come second.
             sources: sources(order.piece.session.requester, holders),
             memory: self.memory,
-            device: self.device,
+            options: LoadOptions { memory: Some(self.memory_left()), ..self.options },
         };
         let ready = self.ready.clone();
         tokio::spawn(async move {
@@ -153,7 +162,7 @@ struct Fetching {
     swarm: String,
     sources: Vec<NodeId>,
     memory: u64,
-    device: DeviceChoice,
+    options: LoadOptions,
 }
 
 impl Fetching {
@@ -183,8 +192,8 @@ impl Fetching {
             .buffer_unordered(FETCHES_AT_ONCE)
             .try_collect()
             .await?;
-        let device = self.device;
-        tokio::task::spawn_blocking(move || prepare(order, onnx, &Fetched(fetched), device))
+        let options = self.options;
+        tokio::task::spawn_blocking(move || prepare(order, onnx, &Fetched(fetched), options))
             .await
             .map_err(|_| FailureReason::BadSlice)?
     }
@@ -233,7 +242,7 @@ fn prepare(
     order: LoadOrder,
     onnx: Bytes,
     weights: &Fetched,
-    device: DeviceChoice,
+    options: LoadOptions,
 ) -> Result<Loaded, FailureReason> {
     let refuse = |error: &dyn std::fmt::Display| {
         tracing::warn!(piece = %order.piece, %error, "the engine refuses a slice");
@@ -245,7 +254,7 @@ fn prepare(
     }
     let work = convert::total_work(&model.profile());
     let piece =
-        Piece::load(&model, 0..model.layers().len(), device).map_err(|error| refuse(&error))?;
+        Piece::load(&model, 0..model.layers().len(), options).map_err(|error| refuse(&error))?;
     Ok(Loaded { order, piece: Arc::new(piece), work })
 }
 

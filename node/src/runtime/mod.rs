@@ -174,7 +174,7 @@ pub(crate) async fn start(settings: Settings) -> Result<Started, StartError> {
         net.streams(),
         settings.swarm.clone(),
         settings.memory,
-        settings.work.device,
+        settings.work.options,
     );
     let parts =
         Parts { net, links, arrivals, worker, loader, inbox, inner, happened, news, _lock: lock };
@@ -504,7 +504,7 @@ impl Runtime {
 }
 
 /// How long a node measures itself at its start.
-const CALIBRATION: Duration = Duration::from_millis(400);
+pub(crate) const CALIBRATION: Duration = Duration::from_millis(400);
 /// The most events kept for after the calibration.
 const MISSED_MAX: usize = 4096;
 /// How long the last messages have to go out.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::range::{self, RowRange};
 use super::rule::{self, LayerRows};
+use crate::cost::Work;
 use crate::error::RowsError;
 use crate::graph::{Layer, TensorId};
 use crate::model::Model;
@@ -15,6 +16,8 @@ use crate::tensor::TensorInfo;
 pub struct StripCost {
     /// Floating-point operations of each class, at its [`OpClass::index`], halo included.
     pub flops: [u64; OpClass::ALL.len()],
+    /// The work of each class, halo included: what its time is predicted from.
+    pub work: Work,
     /// The rows that it takes of each tensor alive before the layers.
     pub input_rows: Vec<RowRange>,
     /// The bytes of these.
@@ -35,14 +38,15 @@ struct LayerEntry {
     rows: LayerRows,
     class: OpClass,
     flops: u64,
+    work: Work,
     /// Of the output.
     height: usize,
 }
 
 impl LayerEntry {
-    /// The operations that some rows of the output take: their part of all, rounded up.
-    fn flops_of(&self, made: RowRange) -> u64 {
-        let part = u128::from(self.flops) * made.len() as u128;
+    /// What some rows of the output take of what all of them do, rounded up.
+    fn part(&self, all: u64, made: RowRange) -> u64 {
+        let part = u128::from(all) * made.len() as u128;
         part.div_ceil(self.height as u128) as u64
     }
 }
@@ -64,6 +68,7 @@ impl RowTable {
                 rows: rule::of(model, layer),
                 class: cost.class,
                 flops: cost.flops,
+                work: cost.work,
                 height: range::height(&cost.output_shape),
             }
         };
@@ -143,12 +148,15 @@ pub(crate) fn cost(
 ) -> Result<StripCost, RowsError> {
     let held = held(model, layers, rows)?;
     let table = model.row_table();
-    let mut flops = [0u64; OpClass::ALL.len()];
+    let (mut flops, mut work) = (Work::default(), Work::default());
     for index in layers.clone() {
         let entry = &table.layers[index];
         let made = made(&model.layers()[index], &held);
         let sum = &mut flops[entry.class.index()];
-        *sum = sum.saturating_add(entry.flops_of(made));
+        *sum = sum.saturating_add(entry.part(entry.flops, made));
+        for (sum, &all) in work.iter_mut().zip(&entry.work) {
+            *sum = sum.saturating_add(entry.part(all, made));
+        }
     }
     let input_rows = received(model, layers, &held);
     let bytes = |cut: usize, rows: &[RowRange]| {
@@ -157,6 +165,7 @@ pub(crate) fn cost(
     };
     Ok(StripCost {
         flops,
+        work,
         input_bytes: bytes(layers.start, &input_rows),
         output_bytes: bytes(layers.end, rows),
         input_rows,

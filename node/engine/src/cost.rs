@@ -1,0 +1,198 @@
+//! What a layer asks of a device, in units that a device has one speed for.
+//!
+//! A device is described by five speeds, one for each [`OpClass`]: few enough to be measured at
+//! every start and to be told to others. FLOPs alone would make them poor predictors, because
+//! layers of one class differ in what their FLOPs cost. So a layer's *work* is counted as the
+//! executor does it, and may be of several classes at once:
+//!
+//! | class | a unit is |
+//! |---|---|
+//! | dense | one FLOP of a dense convolution as it is executed: output channels come in blocks of sixteen, and 3x3 convolutions with stride 1 need only the products of minimal filtering |
+//! | pointwise | one FLOP of a 1x1 convolution, output channels in blocks of sixteen |
+//! | depthwise | one FLOP of a convolution in groups, and some for the ends of each row |
+//! | linear | half a weight that is read once from memory: a matrix product by one row is nothing else, and minimal filtering reads many |
+//! | memory | one value read or written; a pooling window's values and each call of a layer count as several |
+//!
+//! The time of a layer is predicted as the sum over the classes of work over speed. The counts
+//! depend on the layer alone, never on the device: whoever asks prices a layer in the same way for
+//! everybody, and what is peculiar to a device is in its five speeds, since [`calibrate`] counts
+//! its probes in the same units. A device that computes in another way, such as a graphics
+//! processor, gets the speeds that fit its probes best, and is predicted less well.
+//!
+//! The few factors below that are not counts were fitted to the layers of the networks in
+//! `benches/compare`, on AVX-512 and on AVX2; `starling bench --predict` says how well they do.
+//!
+//! [`calibrate`]: crate::calibrate
+
+use crate::graph::{Conv, Layer, Op, TensorId, Window};
+use crate::profile::OpClass;
+use crate::tensor::TensorInfo;
+
+/// Units of work for each class, at its [`OpClass::index`].
+pub type Work = [u64; OpClass::ALL.len()];
+
+/// The work of a layer that has so many FLOPs.
+pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
+    let read = elements(tensors, &layer.inputs);
+    let written = elements(tensors, &layer.outputs);
+    let mut work = Work::default();
+    let mut add = |class: OpClass, units: u64| {
+        let sum = &mut work[class.index()];
+        *sum = sum.saturating_add(units);
+    };
+    match &layer.op {
+        // The same bytes under another shape: not even a call.
+        Op::Flatten | Op::Identity | Op::Reshape => {
+            add(OpClass::Memory, flops);
+            return work;
+        }
+        Op::Conv(conv) => {
+            convolve(tensors, layer, conv, &mut add);
+            add(OpClass::Memory, read.saturating_add(written));
+        }
+        Op::Gemm(gemm) => multiply(product(gemm.weight.shape()), flops, &mut add),
+        Op::MaxPool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
+        Op::AveragePool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
+        Op::GlobalAveragePool => add(OpClass::Memory, read.saturating_mul(MEAN)),
+        op => add(OpClass::of(op), flops),
+    }
+    add(OpClass::Memory, CALL);
+    work
+}
+
+/// A convolution's arithmetic, and the weights that it waits for.
+fn convolve(
+    tensors: &[TensorInfo],
+    layer: &Layer,
+    conv: &Conv,
+    add: &mut impl FnMut(OpClass, u64),
+) {
+    let output = &tensors[layer.outputs[0].0].shape;
+    let size = |dimension: usize| output.get(dimension).map_or(1, |&size| size as u64);
+    let (images, rows, columns) = (size(0), size(2), size(3));
+    let pixels = chain([images, rows, columns]);
+    let outputs = blocked(size(1));
+    let channels = conv.weight.shape()[1] as u64;
+    let taps = product(&conv.window.kernel);
+    let by_definition = chain([2, outputs, channels, taps, pixels]);
+    match OpClass::of(&layer.op) {
+        OpClass::Depthwise => {
+            add(OpClass::Depthwise, by_definition);
+            add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));
+        }
+        OpClass::Pointwise => add(OpClass::Pointwise, by_definition),
+        _ if channels <= PLANAR => add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS),
+        _ if is_filtered(&conv.window) => {
+            let side = if rows.max(columns) > SMALL { 4 } else { 2 };
+            let tiles = chain([images, rows.div_ceil(side), columns.div_ceil(side)]);
+            let components = (side + 2) * (side + 2);
+            let weights = chain([outputs, channels, components]);
+            add(OpClass::Dense, chain([2, weights, tiles]));
+            // Half of a unit for each weight, where a matrix product has two: the arithmetic
+            // hides most of the waiting.
+            add(OpClass::Linear, weights / 2);
+            // Both transforms write and read every component once, and hide half of that.
+            let transformed = chain([tiles, components, outputs.saturating_add(blocked(channels))]);
+            add(OpClass::Memory, transformed / 2);
+        }
+        _ => add(OpClass::Dense, by_definition),
+    }
+}
+
+/// A matrix product: one row waits for the weights, and the others find them in the cache.
+fn multiply(weights: u64, flops: u64, add: &mut impl FnMut(OpClass, u64)) {
+    let once = weights.saturating_mul(2);
+    add(OpClass::Linear, once);
+    add(OpClass::Pointwise, flops.saturating_sub(once));
+}
+
+/// Pooling reads every window's values one by one.
+fn pooled(window: &Window, read: u64, written: u64) -> u64 {
+    let windows = chain([written, product(&window.kernel), WINDOW]);
+    read.saturating_add(written).saturating_add(windows)
+}
+
+/// Whether minimal filtering applies.
+fn is_filtered(window: &Window) -> bool {
+    window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1]
+}
+
+fn elements(tensors: &[TensorInfo], ids: &[TensorId]) -> u64 {
+    ids.iter().fold(0, |sum, &id| sum.saturating_add(tensors[id.0].elements()))
+}
+
+/// Channels as they are computed: in whole blocks.
+fn blocked(channels: u64) -> u64 {
+    channels.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+fn product(dims: &[usize]) -> u64 {
+    dims.iter().fold(1, |product, &dim| product.saturating_mul(dim as u64))
+}
+
+fn chain<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
+}
+
+/// Channels of a block.
+const BLOCK: u64 = 16;
+/// Up to so many channels, a dense convolution reads its input from planes.
+const PLANAR: u64 = 6;
+/// Minimal filtering of images no larger than this takes the smaller tiles.
+const SMALL: u64 = 8;
+/// A layer's call, in values that could be moved meanwhile.
+const CALL: u64 = 5_000;
+/// The ends of an output row of a depthwise convolution, in FLOPs for each channel.
+const ROW_ENDS: u64 = 40;
+/// A first layer's FLOPs cost more, in tenths: its few channels are read value by value.
+const PLANAR_TENTHS: u64 = 15;
+/// A value in a pooling window, in values moved.
+const WINDOW: u64 = 3;
+/// A value in a mean over a whole image, in values moved: it is a chain of sums.
+const MEAN: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::Probe;
+
+    fn check(probe: Probe, expected: [u64; 5]) {
+        let model = probe.build();
+        let layers = model.profile().layers;
+        assert_eq!(layers.last().unwrap().work, expected);
+    }
+
+    #[test]
+    fn work_is_counted_as_it_is_done() {
+        // Blocks of sixteen channels, and what is read and written.
+        check(
+            Probe::new(&[1, 32, 20, 20]).conv(24, 1, 1, 1),
+            [0, 2 * 32 * 32 * 400, 0, 0, 56 * 400 + CALL],
+        );
+        check(
+            Probe::new(&[1, 16, 20, 20]).conv(16, 3, 2, 1),
+            [2 * 9 * 16 * 16 * 100, 0, 0, 0, 16 * 500 + CALL],
+        );
+        check(
+            Probe::new(&[1, 16, 20, 20]).conv(16, 3, 1, 16),
+            [0, 0, (2 * 9 * 400 + ROW_ENDS * 20) * 16, 0, 32 * 400 + CALL],
+        );
+        // Minimal filtering: 25 tiles of 36 products each.
+        check(
+            Probe::new(&[1, 16, 20, 20]).conv(16, 3, 1, 1),
+            [2 * 256 * 36 * 25, 0, 0, 256 * 36 / 2, 32 * 400 + 25 * 36 * 16 + CALL],
+        );
+        // 9 of 16, where the image is small.
+        check(
+            Probe::new(&[1, 16, 6, 6]).conv(16, 3, 1, 1),
+            [2 * 256 * 16 * 9, 0, 0, 256 * 16 / 2, 32 * 36 + 9 * 16 * 16 + CALL],
+        );
+        // One row is bound by its weights, the others are not.
+        check(Probe::new(&[1, 64]).gemm(32), [0, 0, 0, 2 * 64 * 32, CALL]);
+        check(Probe::new(&[3, 64]).gemm(32), [0, 2 * 2 * 64 * 32, 0, 2 * 64 * 32, CALL]);
+        check(
+            Probe::new(&[1, 16, 20, 20]).max_pool(2, 2),
+            [0, 0, 0, 0, 16 * 500 + WINDOW * 4 * 16 * 100 + CALL],
+        );
+    }
+}
