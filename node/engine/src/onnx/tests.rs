@@ -443,6 +443,17 @@ fn what_constants_make_is_bounded() {
 }
 
 #[test]
+fn what_is_cropped_must_leave_something() {
+    let pad = |pads: &[i64]| {
+        let nodes = vec![node("Pad", &["x", "pads"], "y")];
+        parse(&model_of(13, &[("x", &[2])], vec![longs("pads", pads)], nodes)).map(drop)
+    };
+    assert_eq!(pad(&[-1, 5]), Ok(()));
+    let message = "node 'the_pad' (Pad): pads [(-3, 5)] do not fit [2]";
+    assert_eq!(pad(&[-3, 5]).unwrap_err(), message);
+}
+
+#[test]
 fn operators_belong_to_their_opsets() {
     let parse = |op: &str, opset: i64| {
         parse(&model_of(opset, &[("x", &[2])], vec![], vec![node(op, &["x"], "y")]))

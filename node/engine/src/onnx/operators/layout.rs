@@ -188,7 +188,10 @@ fn pad_amounts(view: &NodeView<'_>, rank: usize) -> Result<Vec<(i64, i64)>> {
 
 fn padded(view: &NodeView<'_>, shape: &[usize], amounts: &[(i64, i64)]) -> Result<Vec<usize>> {
     let dim = |(&size, &(before, after)): (&usize, &(i64, i64))| {
-        let padded = (size as i64).checked_add(before)?.checked_add(after)?;
+        let left = (size as i64).checked_add(before.min(0))?.checked_add(after.min(0))?;
+        // Something must be left of what is cropped before anything is put beside it.
+        let left = Some(left).filter(|&left| left > 0)?;
+        let padded = left.checked_add(before.max(0))?.checked_add(after.max(0))?;
         usize::try_from(padded).ok()
     };
     let output = shape.iter().zip(amounts).map(dim).collect::<Option<Vec<_>>>();
