@@ -106,6 +106,8 @@ pub(super) struct Seat {
     pub(super) weight_bytes: u64,
     pub(super) attempt: u32,
     pub(super) bids: u32,
+    /// Refusals for the level's sake since it last had a place.
+    pub(super) refusals: u32,
     pub(super) state: SeatState,
     pub(super) aside: Option<Aside>,
     /// Whether its provider has said that it does not hold the place any more, while a bid to
@@ -129,6 +131,7 @@ impl Seat {
             weight_bytes,
             attempt,
             bids: 0,
+            refusals: 0,
             state: SeatState::Open,
             aside: None,
             standing: Standing::Sure,
@@ -276,6 +279,28 @@ impl Seat {
         gains.then_some(Unrest { ask, rate, elsewhere })
     }
 
+    /// Adds the providers of late prices for which it can't say whether it is content within eps.
+    pub(super) fn unsure(
+        &self,
+        rules: Rules,
+        late: &BTreeSet<NodeId>,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        unsure: &mut BTreeSet<NodeId>,
+    ) {
+        let Some((provider, level)) = self.held() else { return };
+        let Some(rate) = self.rate(&provider) else { return };
+        let heard = |node: &NodeId| quote(node).and_then(|ask| ask.level);
+        let here_late = late.contains(&provider);
+        let price = heard(&provider).filter(|_| !here_late).unwrap_or(level).min(level);
+        for other in self.open_candidates().filter(|other| other.provider != provider) {
+            let there = heard(&other.provider).map(|price| other.log_rate - price);
+            if there.is_some_and(|there| there > rate - price + rules.terms.eps) {
+                let ends = [other.provider, provider];
+                unsure.extend(ends.iter().filter(|node| late.contains(node)));
+            }
+        }
+    }
+
     fn held(&self) -> Option<(NodeId, Nats)> {
         match self.state {
             SeatState::Held { provider, level, .. } => Some((provider, level)),
@@ -333,6 +358,15 @@ impl Seat {
         (known && level <= rules.cap).then_some((provider, level))
     }
 
+    /// Whoever is refused again and again knows prices that rise faster than news of them comes.
+    fn haste(&self, rules: Rules) -> Nats {
+        let late = match rules.haste {
+            Haste::None => 0,
+            Haste::Rising => self.refusals.saturating_sub(1).min(HASTE_STEPS_MAX),
+        };
+        Nats(rules.terms.eps.0 / HASTE_STEPS_PER_EPS).times(u64::from(late))
+    }
+
     /// The best provider at the last-known prices, and what to bid there: all that it is better
     /// than the best *other* provider, plus eps. Bertsekas' bid, but the second best is never the
     /// next slot of the same provider: alike slots would start a price war among themselves.
@@ -364,7 +398,8 @@ impl Seat {
         if ask + rules.terms.eps > rules.cap {
             return None;
         }
-        let level = second.map_or(rules.cap, |second| best.log_rate - second + rules.terms.eps);
+        let more = rules.terms.eps + self.haste(rules);
+        let level = second.map_or(rules.cap, |second| best.log_rate - second + more);
         Some((best.provider, level.min(rules.cap)))
     }
 }
@@ -384,6 +419,15 @@ pub(super) struct Unrest {
 pub(super) struct Rules {
     pub(super) terms: Terms,
     pub(super) cap: Nats,
+    pub(super) haste: Haste,
+}
+
+/// What a piece adds to its bids when its prices turn out to be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    None,
+    /// More with every refusal in a row.
+    Rising,
 }
 
 impl Offered {
@@ -456,6 +500,10 @@ pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32
     silent.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// A quarter of eps for each refusal after the first, and never more than twice eps: a piece that
+/// offered too much is held against the prices of the day before it is agreed on.
+const HASTE_STEPS_PER_EPS: i64 = 4;
+const HASTE_STEPS_MAX: u32 = 8;
 /// So often a piece may move for any gain above eps, until it has rested for
 /// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
 const MOVES_FREE: u32 = 4;

@@ -215,7 +215,7 @@ impl Node {
                 }
             }
             Advert::Price(price) => {
-                self.flock.hear_price(from, &price);
+                self.flock.hear_price(now, from, &price);
             }
             Advert::Session(advert) => {
                 self.flock.hear_session(now, from, advert);
@@ -259,7 +259,7 @@ impl Node {
             }
             Message::Install { .. } => self.on_install(from, message, out),
             Message::Award { session, ask, index, attempt, .. } => {
-                self.flock.hear_ask(from, *ask);
+                self.flock.hear_ask(now, from, *ask);
                 if !self.sessions.contains_key(session) {
                     // Of a session that is over: give it back now rather than let it expire.
                     let leases = vec![Lease { index: *index, attempt: *attempt }];
@@ -272,7 +272,7 @@ impl Node {
             | Message::Eviction { session, ask, .. }
             | Message::Renewed { session, ask, .. }
             | Message::Ready { session, ask, .. } => {
-                self.flock.hear_ask(from, *ask);
+                self.flock.hear_ask(now, from, *ask);
                 self.pass_to_session(now, *session, from, message, out);
             }
             Message::Failed { session, .. } => {
