@@ -290,6 +290,17 @@ mod tests {
         }
     }
 
+    fn session(session: u64) -> SessionAdvert {
+        SessionAdvert {
+            sequence: 1,
+            ttl_ms: 1000,
+            session,
+            model: ModelId([0; 32]),
+            stage: Stage::Seeking,
+            pieces: Vec::new(),
+        }
+    }
+
     #[test]
     fn only_a_higher_sequence_is_news() {
         let mut flock = Flock::default();
@@ -364,14 +375,6 @@ mod tests {
         assert_eq!(flock.hear_node(NOW, node(2), advert(1, 1)), Reception::Fresh);
         assert_eq!(flock.hear_node(NOW, node(3), advert(1, 1)), Reception::Full);
         assert_eq!(flock.hear_node(NOW, node(2), advert(2, 1)), Reception::Fresh, "it is known");
-        let session = |session| SessionAdvert {
-            sequence: 1,
-            ttl_ms: 1000,
-            session,
-            model: ModelId([0; 32]),
-            stage: Stage::Seeking,
-            pieces: Vec::new(),
-        };
         assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
         assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
     }
@@ -379,14 +382,6 @@ mod tests {
     #[test]
     fn one_requester_can_not_fill_the_table_of_sessions() {
         let mut flock = Flock::new(Config { sessions_each_max: 1, ..Config::default() });
-        let session = |session| SessionAdvert {
-            sequence: 1,
-            ttl_ms: 1000,
-            session,
-            model: ModelId([0; 32]),
-            stage: Stage::Seeking,
-            pieces: Vec::new(),
-        };
         assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
         assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
         assert_eq!(flock.hear_session(NOW, node(2), session(1)), Reception::Fresh);

@@ -378,14 +378,11 @@ impl Market {
     /// The answer, and what those are told who lost their places.
     fn judge(&mut self, bid: &Parcel) -> Vec<Parcel> {
         let (provider, requester) = (bid.provider, bid.requester);
-        let Message::Bid { session: number, index, attempt, level, weight_bytes, keeps, claim } =
-            bid.message
-        else {
-            unreachable!("no bidder bids with {:?}", bid.message);
-        };
-        let piece = PieceId { session: session(requester), index };
+        let bid = Bid::from_message(session(requester).requester, &bid.message);
+        let bid = bid.expect("bidders bid");
+        let (number, index, attempt) = (bid.piece.session.number, bid.piece.index, bid.attempt);
         let book = &mut self.books[provider];
-        let verdict = book.bid(NOW, &Bid { piece, attempt, level, weight_bytes, keeps, claim });
+        let verdict = book.bid(NOW, &bid);
         let ask = book.ask();
         let mut parcels = Vec::new();
         match verdict {

@@ -10,7 +10,7 @@ use crate::{
     market::Terms,
     nats::{Nats, slot_cost},
     time::Timestamp,
-    wire::{Ask, Claim, Lease, RefusalReason},
+    wire::{Ask, Claim, Lease, Message, RefusalReason},
 };
 
 /// What a provider offers.
@@ -55,6 +55,20 @@ pub struct Bid {
     pub keeps: Option<u32>,
     /// What it may take.
     pub claim: Claim,
+}
+
+impl Bid {
+    /// What a requester says in a [`Message::Bid`]; nothing of any other message.
+    #[must_use]
+    pub fn from_message(requester: NodeId, message: &Message) -> Option<Self> {
+        let Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } = *message
+        else {
+            return None;
+        };
+        let session = SessionId { requester, number: session };
+        let piece = PieceId { session, index };
+        Some(Self { piece, attempt, level, weight_bytes, keeps, claim })
+    }
 }
 
 /// An accepted bid.

@@ -236,16 +236,9 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } => {
-                let bid = Bid {
-                    piece: piece_of(from, *session, *index),
-                    attempt: *attempt,
-                    level: *level,
-                    weight_bytes: *weight_bytes,
-                    keeps: *keeps,
-                    claim: *claim,
-                };
-                let answer = self.on_bid(now, &bid, out);
+            Message::Bid { .. } => {
+                let bid = Bid::from_message(from, message);
+                let answer = bid.and_then(|bid| self.on_bid(now, &bid, out));
                 out.extend(answer.map(|message| Output::Send { to: from, message }));
             }
             Message::Renew { session, leases } => self.on_renew(now, from, *session, leases, out),
