@@ -41,6 +41,8 @@ pub struct Known {
     pub advert: NodeAdvert,
     /// When it is forgotten.
     pub expires: Timestamp,
+    /// When its price was last heard.
+    pub priced: Timestamp,
 }
 
 /// What became of an advert.
@@ -123,13 +125,14 @@ impl Flock {
             Some(old) if !is_news(&advert.ask, &old.advert.ask) => old.advert.ask,
             _ => advert.ask,
         };
-        self.nodes.insert(from, Known { advert: NodeAdvert { ask, ..advert }, expires });
+        let advert = NodeAdvert { ask, ..advert };
+        self.nodes.insert(from, Known { advert, expires, priced: now });
         self.nodes_run_until = Some(self.nodes_run_until.map_or(expires, |t| t.min(expires)));
         Reception::Fresh
     }
 
     /// Takes in a new price. A node that has not introduced itself has none.
-    pub fn hear_price(&mut self, from: NodeId, price: &PriceAdvert) -> Reception {
+    pub fn hear_price(&mut self, now: Timestamp, from: NodeId, price: &PriceAdvert) -> Reception {
         let Some(known) = self.nodes.get_mut(&from) else {
             return Reception::Stale;
         };
@@ -138,6 +141,7 @@ impl Flock {
         }
         known.advert.ask = price.ask;
         known.advert.memory_free = price.memory_free;
+        known.priced = now;
         Reception::Fresh
     }
 
@@ -172,11 +176,13 @@ impl Flock {
     }
 
     /// Takes in a price that came with a market message.
-    pub fn hear_ask(&mut self, from: NodeId, ask: Ask) {
-        if let Some(known) = self.nodes.get_mut(&from)
-            && is_news(&ask, &known.advert.ask)
-        {
+    pub fn hear_ask(&mut self, now: Timestamp, from: NodeId, ask: Ask) {
+        let Some(known) = self.nodes.get_mut(&from) else { return };
+        if is_news(&ask, &known.advert.ask) {
             known.advert.ask = ask;
+        }
+        if ask.version >= known.advert.ask.version {
+            known.priced = now;
         }
     }
 
@@ -284,6 +290,17 @@ mod tests {
         }
     }
 
+    fn session(session: u64) -> SessionAdvert {
+        SessionAdvert {
+            sequence: 1,
+            ttl_ms: 1000,
+            session,
+            model: ModelId([0; 32]),
+            stage: Stage::Seeking,
+            pieces: Vec::new(),
+        }
+    }
+
     #[test]
     fn only_a_higher_sequence_is_news() {
         let mut flock = Flock::default();
@@ -316,10 +333,25 @@ mod tests {
     fn the_freshest_price_wins_wherever_it_comes_from() {
         let mut flock = Flock::default();
         flock.hear_node(NOW, node(1), advert(1, 5));
-        flock.hear_ask(node(1), Ask { version: 7, level: None, holders: 0 });
+        flock.hear_ask(NOW, node(1), Ask { version: 7, level: None, holders: 0 });
         flock.hear_node(NOW, node(1), advert(2, 6));
-        flock.hear_ask(node(1), Ask { version: 6, level: Some(Nats(1)), holders: 0 });
+        flock.hear_ask(NOW, node(1), Ask { version: 6, level: Some(Nats(1)), holders: 0 });
         assert_eq!(flock.node(&node(1)).map(|known| known.advert.ask.version), Some(7));
+    }
+
+    #[test]
+    fn it_is_known_when_a_price_was_last_heard() {
+        let mut flock = Flock::default();
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        let ask = |version| Ask { version, level: None, holders: 0 };
+        let priced = |flock: &Flock| flock.node(&node(1)).map(|known| known.priced);
+        flock.hear_node(NOW, node(1), advert(1, 5));
+        flock.hear_ask(at(1), node(1), ask(5));
+        assert_eq!(priced(&flock), Some(at(1)), "the same price, but it still holds");
+        flock.hear_ask(at(2), node(1), ask(4));
+        assert_eq!(priced(&flock), Some(at(1)), "that is old");
+        flock.hear_price(at(3), node(1), &PriceAdvert { ask: ask(6), memory_free: 0 });
+        assert_eq!(priced(&flock), Some(at(3)));
     }
 
     #[test]
@@ -328,7 +360,7 @@ mod tests {
         let version = 5_000_000;
         flock.hear_node(NOW, node(1), advert(1, version));
         let hear = |flock: &mut Flock, version| {
-            flock.hear_ask(node(1), Ask { version, level: None, holders: 0 });
+            flock.hear_ask(NOW, node(1), Ask { version, level: None, holders: 0 });
             flock.node(&node(1)).map(|known| known.advert.ask.version)
         };
         assert_eq!(hear(&mut flock, version - 1000), Some(version), "that is old");
@@ -343,14 +375,6 @@ mod tests {
         assert_eq!(flock.hear_node(NOW, node(2), advert(1, 1)), Reception::Fresh);
         assert_eq!(flock.hear_node(NOW, node(3), advert(1, 1)), Reception::Full);
         assert_eq!(flock.hear_node(NOW, node(2), advert(2, 1)), Reception::Fresh, "it is known");
-        let session = |session| SessionAdvert {
-            sequence: 1,
-            ttl_ms: 1000,
-            session,
-            model: ModelId([0; 32]),
-            stage: Stage::Seeking,
-            pieces: Vec::new(),
-        };
         assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
         assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
     }
@@ -358,14 +382,6 @@ mod tests {
     #[test]
     fn one_requester_can_not_fill_the_table_of_sessions() {
         let mut flock = Flock::new(Config { sessions_each_max: 1, ..Config::default() });
-        let session = |session| SessionAdvert {
-            sequence: 1,
-            ttl_ms: 1000,
-            session,
-            model: ModelId([0; 32]),
-            stage: Stage::Seeking,
-            pieces: Vec::new(),
-        };
         assert_eq!(flock.hear_session(NOW, node(1), session(1)), Reception::Fresh);
         assert_eq!(flock.hear_session(NOW, node(1), session(2)), Reception::Full);
         assert_eq!(flock.hear_session(NOW, node(2), session(1)), Reception::Fresh);
@@ -378,10 +394,10 @@ mod tests {
             ask: Ask { version, level: Some(Nats(1)), holders: 2 },
             memory_free: 7,
         };
-        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Stale);
+        assert_eq!(flock.hear_price(NOW, node(1), &price(5)), Reception::Stale);
         flock.hear_node(NOW, node(1), advert(1, 4));
-        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Fresh);
-        assert_eq!(flock.hear_price(node(1), &price(5)), Reception::Stale);
+        assert_eq!(flock.hear_price(NOW, node(1), &price(5)), Reception::Fresh);
+        assert_eq!(flock.hear_price(NOW, node(1), &price(5)), Reception::Stale);
         assert_eq!(flock.node(&node(1)).map(|known| known.advert.memory_free), Some(7));
     }
 }

@@ -13,6 +13,7 @@ use starling_protocol::{
     plan::Plan,
     session::{Planning, SessionError},
     testing::node_id,
+    wire::Message,
 };
 
 /// Nodes whose messages arrive at once and in order; a cut-off node's don't.
@@ -20,6 +21,10 @@ struct Table {
     now: Timestamp,
     nodes: BTreeMap<NodeId, Node>,
     cut_off: BTreeSet<NodeId>,
+    // Whose adverts no requester hears.
+    unheard: BTreeSet<NodeId>,
+    // How often a price was asked for.
+    inquiries: usize,
     events: Vec<(NodeId, Event)>,
     inputs_sent: Vec<(u64, NodeId)>,
     // Requests whose output is due when `answer` is called.
@@ -39,6 +44,8 @@ impl Table {
             now,
             nodes: offerings.iter().enumerate().map(node).collect(),
             cut_off: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            inquiries: 0,
             events: Vec::new(),
             inputs_sent: Vec::new(),
             in_flight: VecDeque::new(),
@@ -61,13 +68,17 @@ impl Table {
         let reaches = |from, to| !self.cut_off.contains(&from) && !self.cut_off.contains(&to);
         match output {
             Output::Publish(advert) => {
-                let others = self.nodes.keys().filter(|to| **to != by && reaches(by, **to));
+                let hears = |to| reaches(by, to) && !self.unheard.contains(&by);
+                let others = self.nodes.keys().filter(|to| **to != by && hears(**to));
                 let heard =
                     others.map(|to| (*to, Input::Advert { from: by, advert: advert.clone() }));
                 queue.extend(heard);
             }
             Output::Send { to, message } => {
                 assert_ne!(to, by, "a node delivers to itself by itself");
+                if let Message::Renew { leases, .. } = &message {
+                    self.inquiries += usize::from(leases.is_empty());
+                }
                 if reaches(by, to) {
                     queue.push_back((to, Input::Message { from: by, message }));
                 }
@@ -209,6 +220,28 @@ fn requests_flow_within_a_window_and_each_is_done_once() {
     }
     let sent: Vec<u64> = table.inputs_sent.iter().map(|(request, _)| *request).collect();
     assert_eq!(sent, (0..20).collect::<Vec<_>>());
+}
+
+/// Eight sessions open at once, at two providers. Returns how often a price was asked for.
+fn open_eight(unheard: &[NodeId]) -> usize {
+    let providers = [provider(10_000_000), provider(10_000_000)];
+    let mut table = Table::new(&[providers.to_vec(), vec![ASKER; 8]].concat());
+    table.unheard.extend(unheard);
+    for by in 2..10 {
+        let plan = Plan::from_cuts(12, &[]).expect("one piece");
+        let (profile, planning) = (model(), Planning::Fixed(plan));
+        let command = Command::Open { session: 1, profile, planning };
+        table.feed(node_id(by), Input::Command(command));
+    }
+    table.pass(Duration::from_secs(1));
+    assert_eq!(table.held().iter().sum::<u16>(), 8);
+    table.inquiries
+}
+
+#[test]
+fn a_price_that_does_not_come_is_asked_for_where_it_matters() {
+    assert_eq!(open_eight(&[]), 0, "all have heard what they were waiting for");
+    assert!(open_eight(&[node_id(1)]) > 0);
 }
 
 #[test]

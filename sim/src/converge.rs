@@ -9,9 +9,9 @@
 //!
 //! An agreed session can still lose a place to a later bidder, and then bids again. So the auction
 //! is over only when all of these hold at once: every session has agreed since its last bid, no
-//! bid, award, refusal, eviction or release is on its way, and every piece is in some provider's
-//! book (an eviction may have been lost, which its requester learns at its next renewal). Renewals
-//! and adverts go on for ever and don't count.
+//! bid, award, refusal, eviction or release is on its way, and every piece is in just one
+//! provider's book (an eviction may have been lost, which its requester learns at its next renewal,
+//! or a release, which is said again by then). Renewals and adverts go on for ever and don't count.
 //!
 //! In rounds ([`Timing::Rounds`]) there is no network: the auction runs in [`lockstep`](crate::lockstep), and other
 //! algorithms ([`baseline`]) count rounds as they define them.
@@ -352,7 +352,7 @@ impl Run {
         let over = |world: &World| {
             let ledger = world.ledger();
             let settled = || ledger.is_quiet() && check::all_settled(world);
-            ledger.has_failures() || (settled() && check::all_held(world, workload))
+            ledger.has_failures() || (settled() && check::all_held_once(world, workload))
         };
         self.world.run_until(self.setup.patience, over).map_err(Failure::Settle)?;
         let failed = self.world.ledger().sessions().find_map(|(id, standing)| match standing {

@@ -16,7 +16,8 @@ use starling_protocol::{
 /// What a message is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Deciding who computes what: bids, awards, refusals, evictions and releases.
+    /// Deciding who computes what: bids, awards, refusals, evictions, releases, and questions for a
+    /// price.
     Auction,
     /// Living with the decision: renewals, installs and their answers.
     Upkeep,
@@ -32,6 +33,7 @@ impl Class {
             | Message::Refusal { .. }
             | Message::Eviction { .. }
             | Message::Release { .. } => Self::Auction,
+            Message::Renew { leases, .. } if leases.is_empty() => Self::Auction,
             Message::Renew { .. }
             | Message::Renewed { .. }
             | Message::Install { .. }
@@ -154,6 +156,8 @@ pub struct Ledger {
     auction: Traffic,
     upkeep: Traffic,
     auction_in_flight: usize,
+    // Questions for a price that have not been answered.
+    inquiries: BTreeMap<SessionId, u32>,
     attempts: BTreeMap<PieceId, Attempts>,
     evictions: u64,
     sessions: BTreeMap<SessionId, Standing>,
@@ -307,7 +311,7 @@ impl Ledger {
 
     /// A message about this session, handed to the network.
     pub(crate) fn on_message(&mut self, session: SessionId, message: &Message, bytes: usize) {
-        match Class::of(message) {
+        match self.class_of(session, message) {
             Class::Auction => self.auction.add(bytes),
             Class::Upkeep => self.upkeep.add(bytes),
         }
@@ -318,6 +322,20 @@ impl Ledger {
                 *attempts = Attempts { latest: attempt, bids: attempts.bids + 1 };
             }
         }
+    }
+
+    /// What answers a question for a price looks like any other answer to a renewal.
+    fn class_of(&mut self, session: SessionId, message: &Message) -> Class {
+        let inquiries = self.inquiries.entry(session).or_default();
+        match (Class::of(message), message) {
+            (Class::Auction, Message::Renew { .. }) => *inquiries += 1,
+            (Class::Upkeep, Message::Renewed { .. }) if *inquiries > 0 => {
+                *inquiries -= 1;
+                return Class::Auction;
+            }
+            _ => {}
+        }
+        Class::of(message)
     }
 
     fn sight(&mut self, message: &Message) {
@@ -402,7 +420,11 @@ fn weights(standing: &Standing) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use starling_protocol::{Nats, testing::node_id, wire::Claim};
+    use starling_protocol::{
+        Nats,
+        testing::node_id,
+        wire::{Ask, Claim, Lease},
+    };
 
     use super::*;
 
@@ -420,6 +442,23 @@ mod tests {
         }
         assert_eq!((ledger.bids(), ledger.rounds()), (3, 2));
         assert_eq!(ledger.auction(), Traffic { messages: 4, bytes: 40 });
+    }
+
+    #[test]
+    fn a_question_for_a_price_and_its_answer_are_part_of_the_auction() {
+        let session = SessionId { requester: node_id(1), number: 1 };
+        let ask = Ask { version: 1, level: None, holders: 0 };
+        let renewed = Message::Renewed { session: 1, lost: Vec::new(), ask };
+        let renew = |leases| Message::Renew { session: 1, leases };
+        let mut ledger = Ledger::default();
+        ledger.on_message(session, &renew(vec![Lease { index: 0, attempt: 1 }]), 10);
+        ledger.on_message(session, &renewed, 10);
+        assert_eq!(ledger.auction(), Traffic::default());
+        ledger.on_message(session, &renew(Vec::new()), 10);
+        ledger.on_message(session, &renewed, 10);
+        ledger.on_message(session, &renewed, 10);
+        assert_eq!(ledger.auction(), Traffic { messages: 2, bytes: 20 });
+        assert_eq!(ledger.upkeep(), Traffic { messages: 3, bytes: 30 });
     }
 
     #[test]

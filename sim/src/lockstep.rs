@@ -9,8 +9,9 @@
 //!
 //! With forecasts, every requester runs the whole auction in its own head on the pieces that it
 //! knows, opens with what that ends at, and forecasts again whenever it loses. Once nobody bids,
-//! every piece holds its place against the prices of the day, which by then all have heard; those
-//! that a wrong forecast has left badly off bid again.
+//! every piece holds its place against the prices of the day; those that a wrong forecast has left
+//! badly off bid again. Providers that were not heard of, and would draw a piece at the price last
+//! known, are asked for theirs: two messages each, and no round.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -20,8 +21,8 @@ use starling_protocol::{
     Nats, NodeId, PieceId, SessionId, Timestamp,
     cost::Provider,
     market::{
-        Awarded, Bid, Bidder, Book, BookConfig, Candidate, Forecast, Moving, SeatState, Stall,
-        Terms, Verdict,
+        Awarded, Bid, Bidder, Book, BookConfig, Candidate, Forecast, Moving, News, Prices,
+        SeatState, Stall, Terms, Verdict,
     },
     model::Speed,
     session::Bidding,
@@ -40,6 +41,7 @@ use crate::{
 /// |---|---|
 /// | `accepted`, `refused` | answers to bids |
 /// | `evicted` | places lost to a higher bid |
+/// | `inquiries` | prices that were asked for because no advert told them |
 /// | `adverts` | asks that changed from one round to the next, each told to all once |
 /// | `placed_in_round_1` | pieces with a place after the first round |
 #[must_use]
@@ -89,6 +91,7 @@ struct Tally {
     accepted: u64,
     refused: u64,
     evicted: u64,
+    inquiries: u64,
     released: u64,
     adverts: u64,
     placed_in_round_1: u64,
@@ -202,17 +205,38 @@ impl Requester {
             None => Vec::new(),
         };
         let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
-        let quote = |node: &NodeId| Some(picture.ask(number_of(node)));
+        let prices = self.prices();
+        let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.poll(NOW, PATIENCE, &quote, &opening);
         self.parcels(bids)
     }
 
     /// Bids of pieces that would be better off elsewhere, or pay too much where they are.
     fn reviews(&mut self) -> Vec<Parcel> {
-        let picture = &self.picture;
-        let quote = |node: &NodeId| Some(picture.ask(number_of(node)));
+        let prices = self.prices();
+        let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.review(NOW, &quote, Moving::Free);
         self.parcels(bids)
+    }
+
+    /// What the providers are taken to ask.
+    fn prices(&self) -> Prices {
+        let asks = self.picture.asks.iter().enumerate().map(|(j, ask)| (node_id(j), *ask));
+        let Some(forecast) = &self.forecast else { return Prices::heard(asks) };
+        let news =
+            self.picture.hears.iter().map(|hears| if *hears { News::Fresh } else { News::Late });
+        Prices::expected(forecast, asks.zip(news).map(|((node, ask), news)| (node, ask, news)))
+    }
+
+    /// Whose prices it has not heard, and should know to be sure that its pieces are content.
+    fn inquiries(&self) -> Vec<usize> {
+        if self.forecast.is_none() {
+            return Vec::new();
+        }
+        let hears = self.picture.hears.iter().enumerate();
+        let late = hears.filter(|(_, hears)| !**hears).map(|(j, _)| node_id(j)).collect();
+        let quote = |node: &NodeId| Some(self.picture.ask(number_of(node)));
+        self.bidder.unsure(&late, &quote).iter().map(number_of).collect()
     }
 
     fn parcels(&self, bids: Vec<(NodeId, Message)>) -> Vec<Parcel> {
@@ -245,6 +269,7 @@ impl Requester {
             forecast.set_session_seconds(session(number), &seconds.collect::<Vec<_>>());
         }
         self.forecast = Some(forecast);
+        self.bidder = self.bidder.clone().in_haste();
     }
 
     /// Returns the lease that is to be given back, if any, and to whom.
@@ -307,6 +332,7 @@ impl Market {
         self.advertise();
         let mut bids: Vec<Parcel> = self.requesters.iter_mut().flat_map(Requester::bids).collect();
         if bids.is_empty() {
+            self.inquire();
             bids = self.requesters.iter_mut().flat_map(Requester::reviews).collect();
         }
         if bids.is_empty() {
@@ -323,6 +349,15 @@ impl Market {
             self.tally.placed_in_round_1 = places.flatten().count() as u64;
         }
         true
+    }
+
+    fn inquire(&mut self) {
+        for requester in &mut self.requesters {
+            for provider in requester.inquiries() {
+                requester.picture.on_answer(provider, self.books[provider].ask());
+                self.tally.inquiries += 1;
+            }
+        }
     }
 
     /// Tells every ask that has changed to everyone who listens.
@@ -343,14 +378,11 @@ impl Market {
     /// The answer, and what those are told who lost their places.
     fn judge(&mut self, bid: &Parcel) -> Vec<Parcel> {
         let (provider, requester) = (bid.provider, bid.requester);
-        let Message::Bid { session: number, index, attempt, level, weight_bytes, keeps, claim } =
-            bid.message
-        else {
-            unreachable!("no bidder bids with {:?}", bid.message);
-        };
-        let piece = PieceId { session: session(requester), index };
+        let bid = Bid::from_message(session(requester).requester, &bid.message);
+        let bid = bid.expect("bidders bid");
+        let (number, index, attempt) = (bid.piece.session.number, bid.piece.index, bid.attempt);
         let book = &mut self.books[provider];
-        let verdict = book.bid(NOW, &Bid { piece, attempt, level, weight_bytes, keeps, claim });
+        let verdict = book.bid(NOW, &bid);
         let ask = book.ask();
         let mut parcels = Vec::new();
         match verdict {
@@ -386,16 +418,18 @@ impl Market {
     fn solution(&self) -> Solution {
         let bids = self.requesters.iter().map(|requester| u64::from(requester.bidder.tally().bids));
         let bids: u64 = bids.sum();
-        let Tally { accepted, refused, evicted, released, adverts, placed_in_round_1 } = self.tally;
+        let Tally { accepted, refused, evicted, inquiries, released, adverts, placed_in_round_1 } =
+            self.tally;
         Solution {
             assignment: self.requesters.iter().flat_map(Requester::places).collect(),
             rounds: self.rounds,
             bids,
-            messages: bids + accepted + refused + evicted + released,
+            messages: bids + accepted + refused + evicted + released + 2 * inquiries,
             counts: vec![
                 ("accepted", accepted),
                 ("refused", refused),
                 ("evicted", evicted),
+                ("inquiries", inquiries),
                 ("adverts", adverts),
                 ("placed_in_round_1", placed_in_round_1),
             ],

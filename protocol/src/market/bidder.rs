@@ -1,15 +1,20 @@
 //! A requester's side of the auction: the bids for the pieces of one session.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
         seat::{
-            Aside, Candidate, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Won, silent,
+            Aside, Candidate, Haste, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Want,
+            Won, silent,
         },
     },
+    nats::Nats,
     time::Timestamp,
     wire::{Ask, Lease, Message},
 };
@@ -60,7 +65,7 @@ impl Bidder {
             .map(|(weight_bytes, candidates)| Seat::new(terms, attempt, weight_bytes, candidates));
         Self {
             session,
-            rules: Rules { terms, cap: terms.cap(providers) },
+            rules: Rules { terms, cap: terms.cap(providers), haste: Haste::None },
             attempt_floor: attempt,
             seats: seats.collect(),
         }
@@ -70,6 +75,15 @@ impl Bidder {
     #[must_use]
     pub fn emptied(&self) -> Self {
         Self { seats: Vec::new(), attempt_floor: self.attempt(), ..self.clone() }
+    }
+
+    /// A piece that is refused several times in a row offers more than the prices that it knows
+    /// call for, as they must be late: up to three times eps above its second best instead of eps.
+    /// For those who [`review`](Self::review) their places before they rely on them.
+    #[must_use]
+    pub fn in_haste(mut self) -> Self {
+        self.rules.haste = Haste::Rising;
+        self
     }
 
     /// Whose pieces these are.
@@ -189,12 +203,34 @@ impl Bidder {
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         opening: &dyn Fn(u16) -> Option<Opening>,
     ) -> Vec<(NodeId, Message)> {
+        self.poll_for(now, patience, quote, &|index| Want::Place(opening(index)))
+    }
+
+    /// The same for pieces that ran. They take open slots, whose costs `slots` says, rather than
+    /// turn out others that run, and have them turn out more.
+    pub fn poll_running(
+        &mut self,
+        now: Timestamp,
+        patience: Duration,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        slots: &dyn Fn(&NodeId) -> Option<Nats>,
+    ) -> Vec<(NodeId, Message)> {
+        self.poll_for(now, patience, quote, &|_| Want::Slot(slots))
+    }
+
+    fn poll_for<'a>(
+        &mut self,
+        now: Timestamp,
+        patience: Duration,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        want: &dyn Fn(u16) -> Want<'a>,
+    ) -> Vec<(NodeId, Message)> {
         let (session, rules) = (self.session, self.rules);
         let mut bids = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
             if seat.state == SeatState::Open {
                 let piece = PieceId { session, index };
-                let bid = seat.open_bid(now, rules, &piece, quote, opening(index));
+                let bid = seat.open_bid(now, rules, &piece, quote, &want(index));
                 bids.extend(bid.map(|bid| message(session, index, seat, &bid)));
             } else if let SeatState::Bidding(bid) = &mut seat.state
                 && bid.is_due(now, patience)
@@ -247,10 +283,22 @@ impl Bidder {
         busy.or_else(|| gains.max().map(|(_, std::cmp::Reverse(index))| index))
     }
 
-    /// Whether any piece would gain more than eps elsewhere at these prices.
+    /// Those of the providers whose prices were heard too long ago, on which it depends whether
+    /// every piece is where it should be. Such a price may have risen since, but if a piece is at
+    /// that provider, to no more than its own level.
     #[must_use]
-    pub fn is_restless(&self, quote: &dyn Fn(&NodeId) -> Option<Ask>) -> bool {
-        self.seats.iter().any(|seat| seat.unrest(self.rules, quote).is_some())
+    pub fn unsure(
+        &self,
+        late: &BTreeSet<NodeId>,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+    ) -> BTreeSet<NodeId> {
+        let mut unsure = BTreeSet::new();
+        if !late.is_empty() {
+            for seat in &self.seats {
+                seat.unsure(self.rules, late, quote, &mut unsure);
+            }
+        }
+        unsure
     }
 
     /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
@@ -283,6 +331,7 @@ impl Bidder {
         match seat.state {
             SeatState::Bidding(bid) if bid.provider == from && bid.attempt == attempt => {
                 seat.state = SeatState::Held { provider: from, attempt, level: bid.level };
+                seat.refusals = 0;
                 return Awarded::Place;
             }
             SeatState::Held { provider, attempt: held, .. }
@@ -308,7 +357,10 @@ impl Bidder {
     /// A refusal for the level's sake: bid again, on the price that came with it. A piece that has
     /// a place stays there.
     pub fn on_outbid(&mut self, from: NodeId, index: u16, attempt: u32) {
-        self.drop_bid(from, index, attempt);
+        let seat = self.drop_bid(from, index, attempt);
+        if let Some(seat) = seat.filter(|seat| seat.state == SeatState::Open) {
+            seat.refusals += 1;
+        }
     }
 
     /// A refusal for another reason: that provider is infeasible for the piece until then.

@@ -260,6 +260,13 @@ impl Forecast {
         }
     }
 
+    /// What a provider asks in the end, as far as it is known here.
+    #[must_use]
+    pub fn price(&self, node: &NodeId) -> Option<Nats> {
+        let price = self.shelves.price(self.shelves.find(node)?);
+        price.is_finite().then(|| Nats::from_f64(price))
+    }
+
     fn add(&mut self, id: PieceId, profile: &PieceProfile) {
         let entry = Entry {
             id,

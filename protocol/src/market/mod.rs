@@ -12,12 +12,14 @@ mod bidder;
 mod book;
 mod forecast;
 mod migration;
+mod prices;
 mod seat;
 
 pub use bidder::{Awarded, Bidder, Tally};
 pub use book::{Bid, Book, BookConfig, Holding, Runs, Verdict};
 pub use forecast::{Forecast, Opening, Stall};
 pub use migration::MigrationCost;
+pub use prices::{News, Prices};
 pub use seat::{Candidate, Moving, Offered, SeatState};
 
 use crate::nats::{Nats, slot_cost};

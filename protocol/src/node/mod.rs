@@ -215,7 +215,7 @@ impl Node {
                 }
             }
             Advert::Price(price) => {
-                self.flock.hear_price(from, &price);
+                self.flock.hear_price(now, from, &price);
             }
             Advert::Session(advert) => {
                 self.flock.hear_session(now, from, advert);
@@ -236,16 +236,9 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } => {
-                let bid = Bid {
-                    piece: piece_of(from, *session, *index),
-                    attempt: *attempt,
-                    level: *level,
-                    weight_bytes: *weight_bytes,
-                    keeps: *keeps,
-                    claim: *claim,
-                };
-                let answer = self.on_bid(now, &bid, out);
+            Message::Bid { .. } => {
+                let bid = Bid::from_message(from, message);
+                let answer = bid.and_then(|bid| self.on_bid(now, &bid, out));
                 out.extend(answer.map(|message| Output::Send { to: from, message }));
             }
             Message::Renew { session, leases } => self.on_renew(now, from, *session, leases, out),
@@ -259,7 +252,7 @@ impl Node {
             }
             Message::Install { .. } => self.on_install(from, message, out),
             Message::Award { session, ask, index, attempt, .. } => {
-                self.flock.hear_ask(from, *ask);
+                self.flock.hear_ask(now, from, *ask);
                 if !self.sessions.contains_key(session) {
                     // Of a session that is over: give it back now rather than let it expire.
                     let leases = vec![Lease { index: *index, attempt: *attempt }];
@@ -272,7 +265,7 @@ impl Node {
             | Message::Eviction { session, ask, .. }
             | Message::Renewed { session, ask, .. }
             | Message::Ready { session, ask, .. } => {
-                self.flock.hear_ask(from, *ask);
+                self.flock.hear_ask(now, from, *ask);
                 self.pass_to_session(now, *session, from, message, out);
             }
             Message::Failed { session, .. } => {

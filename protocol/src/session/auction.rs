@@ -1,15 +1,17 @@
 //! From a plan to an agreement: gather, bid, settle.
 
+use std::collections::BTreeSet;
+
 use super::{Bidding, Phase, Planning, Session, SessionError, View};
 use crate::{
     cost,
     id::{NodeId, SessionId},
-    market::{Bidder, Candidate, Forecast, Moving, Opening, SeatState, Stall},
+    market::{Bidder, Candidate, Forecast, Moving, News, Opening, Prices, SeatState, Stall},
     model::PieceProfile,
     node::{Event, Output},
     plan::{LayerRange, Plan},
     time::Timestamp,
-    wire::Stage,
+    wire::{Message, Stage},
 };
 
 impl Session {
@@ -42,10 +44,11 @@ impl Session {
         });
         let attempt = self.bidder.attempt();
         let providers = view.offers().count();
-        self.bidder = Bidder::new(self.id, view.terms, providers, attempt, pieces.collect());
+        let bidder = Bidder::new(self.id, view.terms, providers, attempt, pieces.collect());
+        self.bidder = bidder.in_haste();
         self.plan = Some(plan);
         self.auction_began = now;
-        self.reviews = 0;
+        (self.reviews, self.inquiries) = (0, 0);
         self.messages = 0;
         out.push(Output::SessionChanged { session: self.id.number });
         match view.config.bidding {
@@ -80,7 +83,7 @@ impl Session {
 
     /// All adverts that could come have come: forecast, and bid.
     pub(super) fn open_bidding(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        self.forecast = Some(self.make_forecast(view));
+        self.forecast = Some((now, self.make_forecast(view)));
         self.phase = Phase::Bidding;
         self.advance(now, view, out);
     }
@@ -135,7 +138,7 @@ impl Session {
         if self.phase != Phase::Bidding {
             if !matches!(self.phase, Phase::Settling { .. }) {
                 self.auction_began = now;
-                self.reviews = 0;
+                (self.reviews, self.inquiries) = (0, 0);
             }
             self.was_running |= self.phase == Phase::Streaming;
             self.migration = None;
@@ -151,10 +154,17 @@ impl Session {
     /// First bids, further bids, and copies of those that went unanswered.
     pub(super) fn send_bids(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let openings = self.openings(view);
-        let quote = |node: &NodeId| view.ask(node);
-        let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
+        let prices = self.prices(view);
+        let quote = |node: &NodeId| prices.ask(node);
         let patience = view.config.bid_patience;
-        for (to, message) in self.bidder.poll(now, patience, &quote, &opening) {
+        let bids = if self.was_running {
+            let slots = |node: &NodeId| view.open_slot(node);
+            self.bidder.poll_running(now, patience, &quote, &slots)
+        } else {
+            let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
+            self.bidder.poll(now, patience, &quote, &opening)
+        };
+        for (to, message) in bids {
             self.send(to, message, out);
         }
     }
@@ -163,11 +173,27 @@ impl Session {
     /// the prices that were heard, and which of its own pieces have places.
     fn openings(&mut self, view: &View<'_>) -> Vec<Option<Opening>> {
         let open = self.bidder.states().any(|state| state == SeatState::Open);
-        if !open || self.bidder.tally().rounds >= view.config.forecasts_max {
+        if !open || self.was_running || self.bidder.tally().rounds >= view.config.forecasts_max {
             return Vec::new();
         }
-        let Some(forecast) = self.forecast.as_mut() else { return Vec::new() };
-        forecast.openings(&self.bidder, view.offers().map(|offer| (offer.node, offer.ask)))
+        let Some((_, forecast)) = self.forecast.as_mut() else { return Vec::new() };
+        forecast.openings(&self.bidder, view.asks().map(|(node, ask, _)| (node, ask)))
+    }
+
+    /// What the providers are taken to ask.
+    pub(super) fn prices(&self, view: &View<'_>) -> Prices {
+        match &self.forecast {
+            Some((_, forecast)) => Prices::expected(
+                forecast,
+                view.asks().map(|(node, ask, heard)| (node, ask, self.news(heard, view))),
+            ),
+            None => Prices::heard(view.asks().map(|(node, ask, _)| (node, ask))),
+        }
+    }
+
+    fn news(&self, heard: Timestamp, view: &View<'_>) -> News {
+        let rush = self.forecast.as_ref().map(|(opened, _)| *opened + view.config.rush);
+        if rush.is_none_or(|over| heard >= over) { News::Fresh } else { News::Late }
     }
 
     /// Everything is given back and the session plans again, unless it has failed too often.
@@ -207,7 +233,7 @@ impl Session {
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
         }
-        if self.doubts_forecast(now, view) {
+        if let Some(until) = self.await_news(now, view, out) {
             self.phase = Phase::Settling { until };
             return;
         }
@@ -221,20 +247,48 @@ impl Session {
         self.agree(now, view, out);
     }
 
-    /// Whether the prices that were heard say that a piece should be elsewhere, and may only be
-    /// late: all others have forecast the same, and their bids and the news of them are under way.
-    /// If they don't come in time, the forecast was wrong, and the prices that were heard count.
-    fn doubts_forecast(&self, now: Timestamp, view: &View<'_>) -> bool {
-        let placed = self.placed_at.unwrap_or(now);
-        let soon = self.forecast.is_some() && now < placed + view.config.doubt;
-        soon && !self.was_running && self.bidder.is_restless(&|node| view.ask(node))
+    /// By prices that were heard before the bids of all others were in, a piece may not be where it
+    /// should be. News of them should be on its way; if it does not come in time, they are asked
+    /// for. Says until when to wait.
+    fn await_news(
+        &mut self,
+        now: Timestamp,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) -> Option<Timestamp> {
+        let late = self.late_prices(view);
+        if late.is_empty() {
+            return None;
+        }
+        if now < self.placed_at.unwrap_or(now) + view.config.doubt {
+            return Some(now + view.config.settle);
+        }
+        if self.inquiries >= INQUIRIES_MAX {
+            return None;
+        }
+        self.inquiries += 1;
+        for to in late {
+            // A renewal of nothing is answered with the price.
+            let leases = Vec::new();
+            self.send(to, Message::Renew { session: self.id.number, leases }, out);
+        }
+        Some(now + view.config.inquiry)
+    }
+
+    /// Whose prices are late and matter.
+    fn late_prices(&self, view: &View<'_>) -> BTreeSet<NodeId> {
+        if self.forecast.is_none() || self.was_running {
+            return BTreeSet::new();
+        }
+        let late = view.asks().filter(|(_, _, heard)| self.news(*heard, view) == News::Late);
+        let late = late.map(|(node, _, _)| node).collect();
+        self.bidder.unsure(&late, &|node| view.ask(node))
     }
 
     fn agree(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let Some(placement) = self.bidder.placement() else {
             return;
         };
-        self.forecast = None;
         self.move_cuts(&placement, view);
         let Some(plan) = self.plan.clone() else {
             return;
@@ -257,3 +311,5 @@ impl Session {
 
 /// So often the places are held against the prices before they are agreed on.
 const REVIEWS_MAX: u32 = 8;
+/// So often prices are asked for that did not come.
+const INQUIRIES_MAX: u32 = 2;

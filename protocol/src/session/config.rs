@@ -10,6 +10,7 @@ use crate::{
     flock::{Flock, Known},
     id::NodeId,
     market::Terms,
+    nats::{Nats, slot_cost},
     partition::Goal,
     plan::Plan,
     time::Timestamp,
@@ -33,9 +34,13 @@ pub struct Config {
     /// How long to wait, before the first bid, for the adverts of sessions that open at the same
     /// time. Only forecasts need them.
     pub gather: Duration,
-    /// How long prices that contradict a forecast are taken to be late, before the forecast is
-    /// taken to be wrong.
+    /// For how long after the first bids prices are heard that are those of bids still under way:
+    /// where the forecast says more, it counts.
+    pub rush: Duration,
+    /// How long news of such prices is awaited, before those who ask them are asked.
     pub doubt: Duration,
+    /// How long their answers are awaited.
+    pub inquiry: Duration,
     /// So many bids of a piece follow a forecast; after that it bids at the prices known.
     pub forecasts_max: u32,
     /// A bid unanswered for this long is sent again.
@@ -86,7 +91,9 @@ impl Default for Config {
         Self {
             bidding: Bidding::Forecast,
             gather: Duration::from_millis(200),
-            doubt: Duration::from_millis(500),
+            rush: Duration::from_millis(200),
+            doubt: Duration::from_millis(200),
+            inquiry: Duration::from_millis(90),
             forecasts_max: 2,
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,
@@ -175,6 +182,22 @@ impl View<'_> {
         }
         let known = self.flock.node(node).filter(|known| known.advert.slots > 0)?;
         Some(known.advert.ask)
+    }
+
+    /// What one's next open slot costs, if it has one.
+    #[must_use]
+    pub fn open_slot(&self, node: &NodeId) -> Option<Nats> {
+        let own = self.own.filter(|own| own.node == *node).map(|own| (own.slots, own.ask));
+        let known = || self.flock.node(node).map(|known| (known.advert.slots, known.advert.ask));
+        let (slots, ask) = own.or_else(known)?;
+        (ask.holders < slots).then(|| slot_cost(u32::from(ask.holders) + 1))
+    }
+
+    /// All prices, and when each was heard.
+    pub fn asks(&self) -> impl Iterator<Item = (NodeId, Ask, Timestamp)> {
+        let others = self.flock.nodes().filter(|(_, known)| known.advert.slots > 0);
+        let others = others.map(|(node, known)| (*node, known.advert.ask, known.priced));
+        others.chain(self.own.map(|own| (own.node, own.ask, self.now)))
     }
 
     fn offer_of(&self, node: NodeId, known: &Known) -> Offer {

@@ -59,7 +59,8 @@ pub struct Session {
     phase: Phase,
     plan: Option<Plan>,
     bidder: Bidder,
-    forecast: Option<Forecast>,
+    // Kept until all has come to rest, with the time of the first bids that followed it.
+    forecast: Option<(Timestamp, Forecast)>,
     // Who was told to load the pieces of this epoch.
     installed: Vec<NodeId>,
     migration: Option<Migration>,
@@ -78,6 +79,7 @@ pub struct Session {
     renew_again: Option<Timestamp>,
     reviewed: Timestamp,
     reviews: u32,
+    inquiries: u32,
     placed_at: Option<Timestamp>,
     auction_began: Timestamp,
     messages: u32,
@@ -118,6 +120,7 @@ impl Session {
             renew_again: None,
             reviewed: now,
             reviews: 0,
+            inquiries: 0,
             placed_at: None,
             auction_began: now,
             messages: 0,

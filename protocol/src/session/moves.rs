@@ -46,7 +46,8 @@ impl Session {
         });
         let candidates = candidates.collect();
         self.bidder.set_candidates(view.offers().count(), candidates);
-        let quote = |node: &NodeId| view.ask(node);
+        let prices = self.prices(view);
+        let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.review(now, &quote, moving);
         let any = !bids.is_empty();
         for (to, message) in bids {
@@ -79,6 +80,7 @@ impl Session {
             self.carry_on_moving(now, view, out);
         } else if now >= self.reviewed + view.config.review_every {
             self.reviewed = now;
+            self.forecast = None;
             self.review(now, view, Moving::Running, out);
         }
     }

@@ -333,15 +333,8 @@ impl<'a> Arena<'a> {
     fn pass_to_provider(&mut self, provider: usize, requester: usize, message: &Message) {
         let id = session(requester);
         match message {
-            Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim } => {
-                let bid = Bid {
-                    piece: PieceId { session: id, index: *index },
-                    attempt: *attempt,
-                    level: *level,
-                    weight_bytes: *weight_bytes,
-                    keeps: *keeps,
-                    claim: *claim,
-                };
+            Message::Bid { session, index, attempt, .. } => {
+                let bid = Bid::from_message(id.requester, message).expect("it is a bid");
                 let book = &mut self.providers[provider];
                 let verdict = book.bid(self.now, &bid);
                 let ask = book.ask();

@@ -333,15 +333,8 @@ impl<'a> Market<'a> {
         let (session, now) = (parcel.requester, self.now);
         let Some(Stand { book, watch }) = &mut self.stands[parcel.provider] else { return Ok(()) };
         match &parcel.message {
-            Message::Bid { index, attempt, level, weight_bytes, keeps, claim, .. } => {
-                let bid = Bid {
-                    piece: PieceId { session, index: *index },
-                    attempt: *attempt,
-                    level: *level,
-                    weight_bytes: *weight_bytes,
-                    keeps: *keeps,
-                    claim: *claim,
-                };
+            message @ Message::Bid { .. } => {
+                let bid = Bid::from_message(session.requester, message).expect("it is a bid");
                 let verdict = book.bid(now, &bid);
                 watch.on_bid(now, &bid, &verdict, book)?;
                 return self.answer_bid(parcel.provider, &bid, verdict);
