@@ -10,11 +10,10 @@ use crate::{
     market::{
         Opening, Terms,
         seat::{
-            Aside, Candidate, Haste, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Want,
-            Won, silent,
+            Aside, Candidate, Haste, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Won,
+            silent,
         },
     },
-    nats::Nats,
     time::Timestamp,
     wire::{Ask, Lease, Message},
 };
@@ -203,34 +202,12 @@ impl Bidder {
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         opening: &dyn Fn(u16) -> Option<Opening>,
     ) -> Vec<(NodeId, Message)> {
-        self.poll_for(now, patience, quote, &|index| Want::Place(opening(index)))
-    }
-
-    /// The same for pieces that ran. They take open slots, whose costs `slots` says, rather than
-    /// turn out others that run, and have them turn out more.
-    pub fn poll_running(
-        &mut self,
-        now: Timestamp,
-        patience: Duration,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        slots: &dyn Fn(&NodeId) -> Option<Nats>,
-    ) -> Vec<(NodeId, Message)> {
-        self.poll_for(now, patience, quote, &|_| Want::Slot(slots))
-    }
-
-    fn poll_for<'a>(
-        &mut self,
-        now: Timestamp,
-        patience: Duration,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        want: &dyn Fn(u16) -> Want<'a>,
-    ) -> Vec<(NodeId, Message)> {
         let (session, rules) = (self.session, self.rules);
         let mut bids = Vec::new();
         for (index, seat) in (0..).zip(&mut self.seats) {
             if seat.state == SeatState::Open {
                 let piece = PieceId { session, index };
-                let bid = seat.open_bid(now, rules, &piece, quote, &want(index));
+                let bid = seat.open_bid(now, rules, &piece, quote, opening(index));
                 bids.extend(bid.map(|bid| message(session, index, seat, &bid)));
             } else if let SeatState::Bidding(bid) = &mut seat.state
                 && bid.is_due(now, patience)

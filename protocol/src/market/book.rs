@@ -326,24 +326,16 @@ impl Book {
         };
         // To turn another piece out takes eps more than its level, or two could do so to each
         // other for ever. An open slot harms nobody.
-        let slot = self.open_slot_is_cheapest() || bid.claim == Claim::OpenSlot;
-        let least = match bid.claim {
-            Claim::Any if slot => Some(ask),
-            Claim::Any => Some(ask + self.terms.eps),
-            Claim::OpenSlot => self.open_slot(),
-        };
-        if least.is_none_or(|least| level < least) {
+        let slot = self.open_slot_is_cheapest();
+        let least = if slot { ask } else { ask + self.terms.eps };
+        if level < least || (!slot && bid.claim == Claim::OpenSlot) {
             return Verdict::Refused(RefusalReason::Outbid);
         }
-        let stay = match bid.claim {
-            Claim::Any => level,
-            Claim::OpenSlot => Nats::ZERO,
-        };
-        if self.weights_above(stay).saturating_add(weight_bytes) > self.config.memory {
+        if self.weights_above(level).saturating_add(weight_bytes) > self.config.memory {
             return Verdict::Refused(RefusalReason::Memory);
         }
         let mut evicted = Vec::new();
-        if !slot {
+        if !self.open_slot_is_cheapest() {
             evicted.extend(self.evict_lowest());
         }
         let lease_until = now + self.config.lease;
@@ -393,16 +385,13 @@ impl Book {
         self.attempts_run_until = self.attempts_run_until.min(forget_at);
     }
 
-    /// `min(lowest accepted level, s_{n+1})`, but not less than `s_n`: an open slot may have been
-    /// taken although a piece that is here pays less for its own.
+    /// `min(lowest accepted level, s_{n+1})`.
     fn price(&self) -> Option<Nats> {
         let lowest = self.by_level.first().map(|(level, _)| *level);
-        let least = slot_cost(u32::from(self.holders()));
-        let price = match (lowest, self.open_slot()) {
+        match (lowest, self.open_slot()) {
             (Some(lowest), Some(slot)) => Some(lowest.min(slot)),
             (lowest, slot) => lowest.or(slot),
-        };
-        price.map(|price| price.max(least))
+        }
     }
 
     fn reprice(&mut self) {
@@ -528,19 +517,16 @@ mod tests {
     #[test]
     fn a_bid_for_an_open_slot_turns_nobody_out() {
         let gentle = |book: &mut Book, level| {
-            let index = 8 + book.holders();
-            let bid = Bid { claim: Claim::OpenSlot, ..bid(index, 1, level, 0) };
+            let attempt = book.ask().version as u32 + 1;
+            let bid = Bid { claim: Claim::OpenSlot, ..bid(9, attempt, level, 0) };
             matches!(book.bid(NOW, &bid), Verdict::Accepted { .. })
         };
         let mut book = book(2, 100);
-        book.bid(NOW, &bid(0, 1, 1.0, 60));
-        assert!(!gentle(&mut book.clone(), 1.386), "the slot costs more");
-        let heavy = Bid { claim: Claim::OpenSlot, ..bid(9, 3, 1.387, 50) };
-        let verdict = book.clone().bid(NOW, &heavy);
-        assert_eq!(verdict, Verdict::Refused(RefusalReason::Memory), "nor for the memory's sake");
-        assert!(gentle(&mut book, 1.387), "though the piece that is there pays less");
-        assert_eq!(book.holders(), 2);
-        assert_eq!(book.ask().level, Some(slot_cost(2)), "which is no price for others");
+        book.bid(NOW, &bid(0, 1, 1.0, 0));
+        assert!(!gentle(&mut book, 5.0), "the piece that is there is cheaper than a slot");
+        book.bid(NOW, &bid(0, 2, 2.0, 0));
+        assert!(gentle(&mut book.clone(), 1.387));
+        book.bid(NOW, &bid(1, 1, 2.0, 0));
         assert!(!gentle(&mut book, 5.0), "there is no slot");
     }
 

@@ -69,15 +69,6 @@ pub enum Moving {
     Running,
 }
 
-/// What a piece without a place is to bid for.
-pub(super) enum Want<'a> {
-    /// Any place: nothing of its session is loaded. What a forecast says counts first.
-    Place(Option<Opening>),
-    /// An open slot, as long as nothing else is far better: it ran. What the next one costs at each
-    /// provider, if there is one.
-    Slot(&'a dyn Fn(&NodeId) -> Option<Nats>),
-}
-
 /// Whose turn it is to move. Two pieces that leave one provider together would each reckon with
 /// the other's staying, find it wrong, and come back together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +108,6 @@ pub(super) struct Seat {
     pub(super) bids: u32,
     /// Refusals for the level's sake since it last had a place.
     pub(super) refusals: u32,
-    // Bids for want of a place while it ran, and when the last one was.
-    losses: u32,
-    lost: Timestamp,
     pub(super) state: SeatState,
     pub(super) aside: Option<Aside>,
     /// Whether its provider has said that it does not hold the place any more, while a bid to
@@ -144,8 +132,6 @@ impl Seat {
             attempt,
             bids: 0,
             refusals: 0,
-            losses: 0,
-            lost: Timestamp(0),
             state: SeatState::Open,
             aside: None,
             standing: Standing::Sure,
@@ -196,38 +182,25 @@ impl Seat {
         }
     }
 
-    /// A bid for a piece without a place: what is wanted, or the best at the prices known. Nothing
-    /// if it has no place to go.
+    /// A bid for a piece without a place: what `opening` says, or the best at the prices known.
+    /// Nothing if it has no place to go.
     pub(super) fn open_bid(
         &mut self,
         now: Timestamp,
         rules: Rules,
         piece: &PieceId,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        want: &Want<'_>,
+        opening: Option<Opening>,
     ) -> Option<Offered> {
         self.excluded.retain(|_, until| *until > now);
-        let chosen = match want {
-            Want::Place(opening) => {
-                let chosen = self.forecast(rules, quote, *opening);
-                let chosen = chosen.or_else(|| self.choose(rules, piece, quote, &Prices::AsAsked));
-                chosen.map(|(provider, level)| (provider, level, Claim::Any))
-            }
-            Want::Slot(slots) => {
-                let urgency = self.urgency(now, rules);
-                let slot = self.choose_slot(rules, piece, quote, slots);
-                let slot = slot.map(|(provider, level)| (provider, level, Claim::OpenSlot));
-                slot.or_else(|| {
-                    let (provider, level) = self.choose(rules, piece, quote, &Prices::AsAsked)?;
-                    Some((provider, (level + urgency).min(rules.cap), Claim::Any))
-                })
-            }
-        };
-        let Some((provider, level, claim)) = chosen else {
+        let chosen = self
+            .forecast(rules, quote, opening)
+            .or_else(|| self.choose(rules, piece, quote, &Prices::AsAsked));
+        let Some((provider, level)) = chosen else {
             self.state = SeatState::Infeasible;
             return None;
         };
-        let bid = self.next_bid(now, provider, level, claim);
+        let bid = self.next_bid(now, provider, level, Claim::Any);
         self.state = SeatState::Bidding(bid);
         Some(bid)
     }
@@ -271,7 +244,7 @@ impl Seat {
             }
             (provider, lower)
         };
-        let claim = if to == provider { Claim::OpenSlot } else { moving.claim() };
+        let claim = if to == provider { Claim::Any } else { moving.claim() };
         let bid = self.next_bid(now, to, level, claim);
         self.aside = Some(Aside { bid, won: Won::NotYet });
         Some(bid)
@@ -301,8 +274,7 @@ impl Seat {
         let ask = quote(&provider)?;
         let rate = self.rate(&provider)?;
         let elsewhere = self.best_elsewhere(&provider, quote)?;
-        // Others may have come to an open slot since, which all who are there pay for.
-        let price = ask.level.unwrap_or(level).min(level).max(slot_cost(u32::from(ask.holders)));
+        let price = ask.level.unwrap_or(level).min(level);
         let gains = elsewhere > rate - price + rules.terms.eps;
         gains.then_some(Unrest { ask, rate, elsewhere })
     }
@@ -384,41 +356,6 @@ impl Seat {
         let least = ask.level? + if ask.holders == 0 { Nats::ZERO } else { rules.terms.eps };
         let level = level.max(least);
         (known && level <= rules.cap).then_some((provider, level))
-    }
-
-    /// What a piece that ran adds to its bid if it keeps losing its places: where there are fewer of
-    /// them than pieces, prices are at the cap before long, and somebody learns that it has none.
-    fn urgency(&mut self, now: Timestamp, rules: Rules) -> Nats {
-        let recent = now.since(self.lost) <= MOVES_FORGOTTEN;
-        self.losses = if recent { self.losses + 1 } else { 1 };
-        self.lost = now;
-        match self.losses.saturating_sub(LOSSES_FREE).min(32) {
-            0 => Nats::ZERO,
-            doublings => rules.terms.eps.times(1 << doublings),
-        }
-    }
-
-    /// The best of the open slots, unless turning another piece out is better by more than what a
-    /// move costs, which is what that piece would pay.
-    fn choose_slot(
-        &self,
-        rules: Rules,
-        piece: &PieceId,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        slots: &dyn Fn(&NodeId) -> Option<Nats>,
-    ) -> Option<(NodeId, Nats)> {
-        let slot = |node: &NodeId| {
-            let ask = quote(node)?;
-            Some(Ask { level: Some(slots(node)?), ..ask })
-        };
-        let (provider, level) = self.choose(rules, piece, &slot, &Prices::AsAsked)?;
-        let cost = slots(&provider)?;
-        let value = self.rate(&provider)? - cost;
-        let values = self
-            .open_candidates()
-            .filter_map(|candidate| Some(candidate.log_rate - quote(&candidate.provider)?.level?));
-        let dear = rules.terms.eps + rules.terms.migration.of(self.weight_bytes);
-        (values.max()? <= value + dear).then_some((provider, level.max(cost)))
     }
 
     /// Whoever is refused again and again knows prices that rise faster than news of them comes.
@@ -570,7 +507,4 @@ const HASTE_STEPS_MAX: u32 = 8;
 /// So often a piece may move for any gain above eps, until it has rested for
 /// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
 const MOVES_FREE: u32 = 4;
-/// So often a running piece bids for a new place as prices say, until it has rested for as long;
-/// each further bid is twice as urgent as the one before.
-const LOSSES_FREE: u32 = 12;
 const MOVES_FORGOTTEN: Duration = Duration::from_secs(60);

@@ -156,15 +156,9 @@ impl Session {
         let openings = self.openings(view);
         let prices = self.prices(view);
         let quote = |node: &NodeId| prices.ask(node);
+        let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
         let patience = view.config.bid_patience;
-        let bids = if self.was_running {
-            let slots = |node: &NodeId| view.open_slot(node);
-            self.bidder.poll_running(now, patience, &quote, &slots)
-        } else {
-            let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
-            self.bidder.poll(now, patience, &quote, &opening)
-        };
-        for (to, message) in bids {
+        for (to, message) in self.bidder.poll(now, patience, &quote, &opening) {
             self.send(to, message, out);
         }
     }
@@ -173,7 +167,7 @@ impl Session {
     /// the prices that were heard, and which of its own pieces have places.
     fn openings(&mut self, view: &View<'_>) -> Vec<Option<Opening>> {
         let open = self.bidder.states().any(|state| state == SeatState::Open);
-        if !open || self.was_running || self.bidder.tally().rounds >= view.config.forecasts_max {
+        if !open || self.bidder.tally().rounds >= view.config.forecasts_max {
             return Vec::new();
         }
         let Some((_, forecast)) = self.forecast.as_mut() else { return Vec::new() };

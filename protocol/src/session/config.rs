@@ -10,7 +10,6 @@ use crate::{
     flock::{Flock, Known},
     id::NodeId,
     market::Terms,
-    nats::{Nats, slot_cost},
     partition::Goal,
     plan::Plan,
     time::Timestamp,
@@ -182,15 +181,6 @@ impl View<'_> {
         }
         let known = self.flock.node(node).filter(|known| known.advert.slots > 0)?;
         Some(known.advert.ask)
-    }
-
-    /// What one's next open slot costs, if it has one.
-    #[must_use]
-    pub fn open_slot(&self, node: &NodeId) -> Option<Nats> {
-        let own = self.own.filter(|own| own.node == *node).map(|own| (own.slots, own.ask));
-        let known = || self.flock.node(node).map(|known| (known.advert.slots, known.advert.ask));
-        let (slots, ask) = own.or_else(known)?;
-        (ask.holders < slots).then(|| slot_cost(u32::from(ask.holders) + 1))
     }
 
     /// All prices, and when each was heard.

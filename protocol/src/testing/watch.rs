@@ -158,23 +158,16 @@ impl BookWatch {
         let mut others = before.clone();
         let old = others.holdings.remove(&bid.piece);
         let (lowest, slot) = (others.lowest(), self.open_slot(&others));
-        let cheapest = slot.is_some_and(|slot| lowest.is_none_or(|lowest| slot <= lowest));
-        let takes_slot = cheapest || bid.claim == Claim::OpenSlot;
-        let Some(price) = others.price(slot) else {
+        let takes_slot = slot.is_some_and(|slot| lowest.is_none_or(|lowest| slot <= lowest));
+        let Some(price) = [lowest, slot].into_iter().flatten().min() else {
             let closed = *verdict == Verdict::Refused(RefusalReason::Closed);
             return holds(closed, "a closed book answered a bid");
         };
-        let least = match bid.claim {
-            Claim::Any if cheapest => Some(price),
-            Claim::Any => Some(price + self.terms.eps),
-            Claim::OpenSlot => slot,
-        };
-        let may = least.is_some_and(|least| bid.level >= least);
+        let least = if takes_slot { price } else { price + self.terms.eps };
+        let may = bid.level >= least && (takes_slot || bid.claim == Claim::Any);
         match verdict {
             Verdict::Accepted { evicted } => {
                 holds(may, "a bid made room without offering enough")?;
-                let gentle = bid.claim == Claim::OpenSlot;
-                holds(!gentle || evicted.is_empty(), "a piece was turned out for an open slot")?;
                 self.granted.insert(bid.piece, now);
                 self.check_accepted(others, bid, evicted, usize::from(!takes_slot))
             }
@@ -225,8 +218,7 @@ impl BookWatch {
     }
 
     fn fits_above(&self, others: &Picture, bid: &Bid, own: u64) -> bool {
-        let stays = |holding: &&Holding| bid.claim == Claim::OpenSlot || holding.level >= bid.level;
-        let above = others.holdings.values().filter(stays);
+        let above = others.holdings.values().filter(|holding| holding.level >= bid.level);
         let weights: u64 = above.map(|holding| holding.weight_bytes).sum();
         weights.saturating_sub(own).saturating_add(bid.weight_bytes) <= self.config.memory
     }
@@ -257,8 +249,8 @@ impl BookWatch {
     }
 }
 
-/// What holds of a book at any moment: `s_n <= ask <= s_{n+1}`, within that the ask is the cheaper
-/// of the next slot and the lowest level, nobody is there twice, and slots and memory are kept to.
+/// What holds of a book at any moment: `s_n <= ask <= s_{n+1}`, the ask is the cheaper of the next
+/// slot and the lowest level, nobody is there twice, and slots and memory are kept to.
 ///
 /// # Errors
 /// The first rule that it breaks, in words.
@@ -270,11 +262,10 @@ pub fn check_book(config: BookConfig, book: &Book) -> Result<(), String> {
     holds(picture.weights() <= config.memory, "more weights than memory")?;
     let count = u32::try_from(holders).expect("slots are 16 bits");
     let slot = (count < u32::from(config.slots)).then(|| slot_cost(count + 1));
-    let price = picture.price(slot);
+    let price = [picture.lowest(), slot].into_iter().flatten().min();
     holds(picture.ask.level == price, "the ask is not the price of the next place")?;
     let least = if count == 0 { Nats::ZERO } else { slot_cost(count) };
-    let within = |price| price >= least && slot.is_none_or(|slot| price <= slot);
-    holds(price.is_none_or(within), "the ask is not between s_n and s_{n+1}")
+    holds(price.is_none_or(|price| price >= least), "the ask is below s_n")
 }
 
 impl Picture {
@@ -285,12 +276,6 @@ impl Picture {
 
     fn lowest(&self) -> Option<Nats> {
         self.holdings.values().map(|holding| holding.level).min()
-    }
-
-    fn price(&self, slot: Option<Nats>) -> Option<Nats> {
-        let count = u32::try_from(self.holdings.len()).expect("slots are 16 bits");
-        let price = [self.lowest(), slot].into_iter().flatten().min();
-        price.map(|price| price.max(slot_cost(count)))
     }
 
     fn weights(&self) -> u64 {

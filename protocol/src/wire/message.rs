@@ -242,8 +242,7 @@ pub enum Message {
 pub enum Claim {
     /// What is the cheapest: an open slot, or the place of the piece with the lowest level.
     Any,
-    /// Only an open slot, at what it costs: the piece runs elsewhere, or did so until its provider
-    /// was lost, and turns nobody out for a better place.
+    /// Only an open slot: the piece has a place elsewhere, and turns nobody out for a better one.
     OpenSlot,
 }
 
