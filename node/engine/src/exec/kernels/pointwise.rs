@@ -9,7 +9,7 @@ use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Parts, Store, accumulate, biased, tiled};
+use super::tile::{Finish, Parts, Store, accumulate_blocks, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 
 /// A 1x1 convolution with its weights.
@@ -188,7 +188,15 @@ impl Job<'_> {
         let image = self.out_size[0] * self.out_size[1] * BLOCK;
         for group in self.groups.0..self.groups.1 {
             let panel = self.layer.panels.panel(group);
+            let next = if group + 1 < self.groups.1 {
+                self.layer.panels.panel(group + 1).weights
+            } else {
+                &[]
+            };
+            let lines = Parts::new(next.len() / BLOCK, self.tiles.1 - self.tiles.0);
             for tile in self.tiles.0..self.tiles.1 {
+                let (from, to) = lines.bounds(tile - self.tiles.0);
+                let ahead = &next[from * BLOCK..to * BLOCK];
                 let (input, block) = source(tile);
                 let (first, last) = self.pixels(tile);
                 let at = panel.first * image + first * BLOCK;
@@ -207,7 +215,7 @@ impl Job<'_> {
                         L,
                         panel.blocks,
                         last - first,
-                        sum_tile(&panel, input, block, channels, store)
+                        sum_tile(&panel, input, block, channels, ahead, store)
                     );
                 }
             }
@@ -216,25 +224,21 @@ impl Job<'_> {
 }
 
 /// # Safety
-/// See [`accumulate`] and [`Store::store`].
+/// See [`accumulate_blocks`] and [`Store::store`].
 #[inline(always)]
 unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
     panel: &Panel<'_>,
     input: *const f32,
     block: usize,
     channels: usize,
+    ahead: &[f32],
     store: Store,
 ) {
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = biased::<L, B, P>(panel.bias.as_ptr());
-        let full = channels / BLOCK;
-        let taps = (0..full).map(|i| i * block);
-        let weights = accumulate(&mut sums, input, BLOCK, taps, BLOCK, panel.weights.as_ptr());
-        if !channels.is_multiple_of(BLOCK) {
-            let tail = std::iter::once(full * block);
-            accumulate(&mut sums, input, BLOCK, tail, channels % BLOCK, weights);
-        }
+        let weights = panel.weights.as_ptr();
+        accumulate_blocks(&mut sums, input, block, channels, weights, ahead);
         store.store(sums);
     }
 }

@@ -70,6 +70,37 @@ pub(crate) unsafe fn accumulate<L: Lanes, const B: usize, const P: usize>(
     weights
 }
 
+/// Adds products to the sums like [`accumulate`], of one tap: `channels` input channels in blocks
+/// that are `block` apart. Meanwhile fetches what will be read next.
+///
+/// # Safety
+/// As for [`accumulate`], and pixels lie side by side.
+#[inline(always)]
+pub(crate) unsafe fn accumulate_blocks<L: Lanes, const B: usize, const P: usize>(
+    sums: &mut [[L; P]; B],
+    input: *const f32,
+    block: usize,
+    channels: usize,
+    mut weights: *const f32,
+    ahead: &[f32],
+) {
+    let count = channels.div_ceil(BLOCK);
+    let lines = (ahead.len() / BLOCK).div_ceil(count);
+    let mut line = ahead.as_ptr();
+    for i in 0..count {
+        // SAFETY: as the caller says; any address may be fetched.
+        unsafe {
+            for _ in 0..lines {
+                L::prefetch(line);
+                line = line.wrapping_add(BLOCK);
+            }
+            let tap = std::iter::once(i * block);
+            let lanes = BLOCK.min(channels - i * BLOCK);
+            weights = accumulate(sums, input, BLOCK, tap, lanes, weights);
+        }
+    }
+}
+
 /// One input channel of one tap.
 #[inline(always)]
 pub(crate) unsafe fn step<L: Lanes, const B: usize, const P: usize>(

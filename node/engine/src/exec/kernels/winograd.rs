@@ -19,7 +19,7 @@ use super::crew::Crew;
 use super::lanes::{Lanes, PIXELS_MAX};
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Parts, accumulate, tiled};
+use super::tile::{Finish, Parts, accumulate_blocks, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 
 /// How large the tiles are.
@@ -429,7 +429,7 @@ impl Job<'_> {
 /// Multiplies one component of a set of tiles by a group, and fetches what comes next.
 ///
 /// # Safety
-/// See [`accumulate`]; there is room for the products.
+/// See [`accumulate_blocks`]; there is room for the products.
 #[inline(always)]
 unsafe fn multiply_set<L: Lanes, const B: usize, const P: usize>(
     panel: &Panel<'_>,
@@ -441,19 +441,8 @@ unsafe fn multiply_set<L: Lanes, const B: usize, const P: usize>(
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = [[L::splat(0.0); P]; B];
-        let mut weights = panel.weights.as_ptr();
-        let count = blocks(channels);
-        let lines = (ahead.len() / BLOCK).div_ceil(count);
-        let mut line = ahead.as_ptr();
-        for block in 0..count {
-            for _ in 0..lines {
-                L::prefetch(line);
-                line = line.wrapping_add(BLOCK);
-            }
-            let lanes = BLOCK.min(channels - block * BLOCK);
-            let tap = std::iter::once(block * P * BLOCK);
-            weights = accumulate(&mut sums, input, BLOCK, tap, lanes, weights);
-        }
+        let weights = panel.weights.as_ptr();
+        accumulate_blocks(&mut sums, input, P * BLOCK, channels, weights, ahead);
         for (b, row) in sums.into_iter().enumerate() {
             for (p, sum) in row.into_iter().enumerate() {
                 sum.store(product.add((p * B + b) * BLOCK));
