@@ -361,9 +361,17 @@ impl<'a> Player<'a> {
         if mended.unwrap_or(self.scenario.links.loss) > 0.0 {
             return Ok(());
         }
-        match self.stirs_in(span)? {
+        if self.stirs_in(span)? == 0 {
+            return Ok(());
+        }
+        // A piece that has moved often takes a minute's rest, and may then move once more. What goes
+        // in circles does not leave it at that.
+        if self.stirs_in(RELUCTANCE)? == 0 {
+            return Ok(());
+        }
+        match self.stirs_in(RELUCTANCE)? {
             0 => Ok(()),
-            stirs => Err(Failure::Restless { stirs, span_s: span.as_secs_f64() }),
+            stirs => Err(Failure::Restless { stirs, span_s: RELUCTANCE.as_secs_f64() }),
         }
     }
 
@@ -582,5 +590,7 @@ const PROOF_MAX: Duration = Duration::from_secs(1800);
 const AFTERMATH: Duration = Duration::from_secs(45);
 /// How often bids may come back to life after the faults before that is a failure.
 const STEADY_TRIES: u32 = 4;
+/// Longer than a piece that has moved often is reluctant to move again, which is 60 seconds.
+const RELUCTANCE: Duration = Duration::from_secs(70);
 /// Far more than any scenario needs, so that a loop of messages ends.
 const STEPS_MAX: u64 = 50_000_000;

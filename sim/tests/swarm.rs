@@ -37,7 +37,7 @@ fn a_small_swarm_passes() {
 /// | 6428 | four renewals in a row were lost, and with them a provider that was there |
 #[test]
 fn seeds_that_once_failed_pass() {
-    for seed in [40, 46, 85, 246, 269, 453, 553, 1636, 6428] {
+    for seed in [40, 46, 85, 246, 269, 453, 553, 1636, 6138, 6428, 8456] {
         if let Err(failure) = play::play(&swarm::draw(seed, Limits::default())) {
             panic!("starling-sim replay --seed {seed}: {failure}");
         }

@@ -267,6 +267,14 @@ impl Forecast {
         price.is_finite().then(|| Nats::from_f64(price))
     }
 
+    /// The most that a provider can be taken to ask: what leaves room for a bid. Where there are as
+    /// many pieces as slots, the forecast ends with all slots at the cap, those of the pieces that
+    /// it was made for among them.
+    #[must_use]
+    pub(crate) fn price_max(&self) -> Nats {
+        self.terms.cap(self.shelves.len()) - self.terms.eps
+    }
+
     fn add(&mut self, id: PieceId, profile: &PieceProfile) {
         let entry = Entry {
             id,

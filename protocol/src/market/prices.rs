@@ -37,10 +37,11 @@ impl Prices {
     #[must_use]
     pub fn expected(forecast: &Forecast, heard: impl Iterator<Item = (NodeId, Ask, News)>) -> Self {
         let heard: Vec<(NodeId, Ask, News)> = heard.collect();
-        let error = error(forecast, &heard);
+        let (error, most) = (error(forecast, &heard), forecast.price_max());
         Self::heard(heard.into_iter().map(|(node, ask, news)| {
             let price = forecast.price(&node).filter(|_| news == News::Late);
-            let level = ask.level.map(|level| price.map_or(level, |p| level.max(p + error)));
+            let level =
+                ask.level.map(|level| price.map_or(level, |p| level.max(most.min(p + error))));
             (node, Ask { level, ..ask })
         }))
     }
