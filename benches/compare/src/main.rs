@@ -43,7 +43,7 @@ struct Args {
     /// Rounds; each contestant has a turn in each
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Measured runs in a turn, after one that isn't
+    /// Measured runs in a turn, after some that aren't
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
     /// Of the order of turns

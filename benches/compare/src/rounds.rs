@@ -1,7 +1,7 @@
 //! Turns in a random order, round by round.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::contestant::{Contestant, Result};
 use crate::stats::Random;
@@ -22,8 +22,12 @@ pub fn play(
         random.shuffle(&mut order);
         for &at in &order {
             thread::sleep(GAP);
-            // The others have had the caches, and threads sleep: that is not what is compared.
-            contestants[at].run(1)?;
+            // The others have had the caches, and threads sleep, and until the system has put all
+            // of them on processors of their own, some share one: that is not what is compared.
+            let began = Instant::now();
+            while began.elapsed() < WARM_UP {
+                contestants[at].run(1)?;
+            }
             times[at].push(contestants[at].run(runs)?);
         }
     }
@@ -32,3 +36,5 @@ pub fn play(
 
 /// How long the machine rests before a turn, so that no thread of the one before still spins.
 pub const GAP: Duration = Duration::from_millis(20);
+/// How long a contestant runs before its runs count.
+const WARM_UP: Duration = Duration::from_millis(80);
