@@ -24,6 +24,8 @@
 //!
 //! [`calibrate`]: crate::calibrate
 
+use crate::exec::kernels::BLOCK;
+use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered};
 use crate::graph::{Conv, Layer, Op, TensorId, Window};
 use crate::profile::OpClass;
 use crate::tensor::TensorInfo;
@@ -81,9 +83,11 @@ fn convolve(
             add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));
         }
         OpClass::Pointwise => add(OpClass::Pointwise, by_definition),
-        _ if channels <= PLANAR => add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS),
+        _ if channels <= PLANAR_CHANNELS_MAX as u64 => {
+            add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS);
+        }
         _ if is_filtered(&conv.window) => {
-            let side = if rows.max(columns) > SMALL { 4 } else { 2 };
+            let side = if rows.max(columns) > SMALL_MAP as u64 { 4 } else { 2 };
             let tiles = chain([images, rows.div_ceil(side), columns.div_ceil(side)]);
             let components = (side + 2) * (side + 2);
             let weights = chain([outputs, channels, components]);
@@ -112,18 +116,13 @@ fn pooled(window: &Window, read: u64, written: u64) -> u64 {
     read.saturating_add(written).saturating_add(windows)
 }
 
-/// Whether minimal filtering applies.
-fn is_filtered(window: &Window) -> bool {
-    window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1]
-}
-
 fn elements(tensors: &[TensorInfo], ids: &[TensorId]) -> u64 {
     ids.iter().fold(0, |sum, &id| sum.saturating_add(tensors[id.0].elements()))
 }
 
 /// Channels as they are computed: in whole blocks.
 fn blocked(channels: u64) -> u64 {
-    channels.div_ceil(BLOCK).saturating_mul(BLOCK)
+    channels.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64)
 }
 
 fn product(dims: &[usize]) -> u64 {
@@ -134,12 +133,6 @@ fn chain<const N: usize>(factors: [u64; N]) -> u64 {
     factors.into_iter().fold(1, u64::saturating_mul)
 }
 
-/// Channels of a block.
-const BLOCK: u64 = 16;
-/// Up to so many channels, a dense convolution reads its input from planes.
-const PLANAR: u64 = 6;
-/// Minimal filtering of images no larger than this takes the smaller tiles.
-const SMALL: u64 = 8;
 /// A layer's call, in values that could be moved meanwhile.
 const CALL: u64 = 5_000;
 /// The ends of an output row of a depthwise convolution, in FLOPs for each channel.

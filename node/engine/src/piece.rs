@@ -1,12 +1,11 @@
 //! Pieces: layers loaded on a device, ready to run.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
 use crate::error::{LoadError, RunError};
 use crate::exec::program::{self, Program, Source};
-use crate::graph::{Layer, TensorId};
+use crate::graph::Layer;
 use crate::model::Model;
 use crate::options::{LoadOptions, Memory};
 use crate::rows::RowRange;
@@ -174,14 +173,9 @@ fn with_source<R>(
         return Err(LoadError::Range { range: layers, layers: count });
     }
     let tensors = &model.graph().tensors;
-    let ids: HashMap<&str, TensorId> =
-        tensors.iter().enumerate().map(|(i, info)| (&info.name[..], TensorId(i))).collect();
-    let alive = |cut: usize| -> Vec<TensorId> {
-        model.frontier(cut).iter().map(|info| ids[&info.name[..]]).collect()
-    };
-    let (inputs, outputs) = (alive(layers.start), alive(layers.end));
+    let (inputs, outputs) = (model.frontier_ids(layers.start), model.frontier_ids(layers.end));
     let layers = &model.layers()[layers];
-    Ok(work(Source { tensors, layers, inputs: &inputs, outputs: &outputs }))
+    Ok(work(Source { tensors, layers, inputs, outputs }))
 }
 
 fn weight_bytes(layers: &[Layer]) -> u64 {

@@ -15,6 +15,15 @@ pub struct Window {
     pub padding: [(usize, usize); 2],
 }
 
+impl Window {
+    /// How many padded inputs some neighbouring outputs, at least one, read along a side: 0 is the
+    /// height, 1 the width.
+    #[inline]
+    pub(crate) fn reach(&self, side: usize, outputs: usize) -> usize {
+        (outputs - 1) * self.stride[side] + (self.kernel[side] - 1) * self.dilation[side] + 1
+    }
+}
+
 /// A convolution.
 #[derive(Debug, Clone)]
 pub struct Conv {

@@ -112,10 +112,7 @@ impl Depthwise {
     /// Rows and columns of the padded input that some output rows read.
     fn band_size(&self, rows: (usize, usize)) -> [usize; 2] {
         let window = &self.window;
-        let reach = |outputs: usize, i: usize| {
-            (outputs - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1
-        };
-        [reach(rows.1 - rows.0, 0), reach(self.plane.out_size[1], 1)]
+        [window.reach(0, rows.1 - rows.0), window.reach(1, self.plane.out_size[1])]
     }
 }
 

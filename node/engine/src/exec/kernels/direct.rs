@@ -145,10 +145,7 @@ impl Job<'_> {
     #[inline(always)]
     fn band_size(&self) -> [usize; 2] {
         let window = &self.layer.window;
-        let reach = |outputs: usize, i: usize| {
-            (outputs - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1
-        };
-        [reach(self.rows.1 - self.rows.0, 0), reach(self.out_size[1], 1)]
+        [window.reach(0, self.rows.1 - self.rows.0), window.reach(1, self.out_size[1])]
     }
 
     fn band_values(&self) -> usize {
@@ -170,14 +167,8 @@ impl Job<'_> {
             unsafe {
                 let input =
                     self.band.add(((row - self.rows.0) * down * width + first * right) * BLOCK);
-                let residual =
-                    if self.residual.is_null() { self.residual } else { self.residual.add(at) };
-                let store = Store {
-                    output: self.output.add(at),
-                    residual,
-                    block: image,
-                    finish: self.layer.finish,
-                };
+                let (output, finish) = (self.output, self.layer.finish);
+                let store = Store::at(at, output, self.residual, image, finish);
                 tiled!(L, panel.blocks, last - first, sum_tile(self, panel, input, store));
             }
         }

@@ -85,15 +85,12 @@ impl Planar {
 
     /// Input rows that some output rows read.
     fn band_rows(&self, rows: (usize, usize)) -> usize {
-        let window = &self.window;
-        (rows.1 - rows.0 - 1) * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0] + 1
+        self.window.reach(0, rows.1 - rows.0)
     }
 
     /// Input columns that an output row reads.
     fn band_width(&self) -> usize {
-        let window = &self.window;
-        let travel = (self.plane.out_size[1] - 1) * window.stride[1];
-        travel + (window.kernel[1] - 1) * window.dilation[1] + 1
+        self.window.reach(1, self.plane.out_size[1])
     }
 
     /// Fills a band, which starts with output row `first`: `[row][channel][column]`.
@@ -156,14 +153,8 @@ impl Job<'_> {
             // SAFETY: the tile's pixels are inside the output, what they read is in the band.
             unsafe {
                 let input = self.band.add(from + first * window.stride[1]);
-                let residual =
-                    if self.residual.is_null() { self.residual } else { self.residual.add(at) };
-                let store = Store {
-                    output: self.output.add(at),
-                    residual,
-                    block: image,
-                    finish: self.layer.finish,
-                };
+                let (output, finish) = (self.output, self.layer.finish);
+                let store = Store::at(at, output, self.residual, image, finish);
                 tiled!(L, panel.blocks, last - first, sum_tile(self.layer, panel, input, store));
             }
         }

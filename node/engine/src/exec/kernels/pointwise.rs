@@ -202,14 +202,8 @@ impl Job<'_> {
                 let at = panel.first * image + first * BLOCK;
                 // SAFETY: the tile's pixels are inside the output.
                 unsafe {
-                    let residual =
-                        if self.residual.is_null() { self.residual } else { self.residual.add(at) };
-                    let store = Store {
-                        output: self.output.add(at),
-                        residual,
-                        block: image,
-                        finish: self.layer.finish,
-                    };
+                    let (output, finish) = (self.output, self.layer.finish);
+                    let store = Store::at(at, output, self.residual, image, finish);
                     let channels = self.layer.channels;
                     tiled!(
                         L,

@@ -137,6 +137,26 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Tiles `at` so many values from the start of an output and of its residual, which is null if
+    /// there is none.
+    ///
+    /// # Safety
+    /// Both are that long.
+    #[inline(always)]
+    pub(crate) unsafe fn at(
+        at: usize,
+        output: *mut f32,
+        residual: *const f32,
+        block: usize,
+        finish: Finish,
+    ) -> Self {
+        // SAFETY: as the caller says.
+        unsafe {
+            let residual = if residual.is_null() { residual } else { residual.add(at) };
+            Self { output: output.add(at), residual, block, finish }
+        }
+    }
+
     /// Stores the sums of `P` neighbouring pixels.
     ///
     /// # Safety

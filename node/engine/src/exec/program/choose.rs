@@ -3,7 +3,7 @@
 use crate::exec::kernels::depthwise::Depthwise;
 use crate::exec::kernels::panels::Panels;
 use crate::exec::kernels::winograd::Tiles;
-use crate::graph::Conv;
+use crate::graph::{Conv, Window};
 use crate::options::{Kernels, LoadOptions};
 
 /// A kernel for a convolution.
@@ -39,15 +39,18 @@ pub(crate) fn method(
     if window.kernel == [1, 1] && window.padding == [(0, 0); 2] {
         return Some(Method::Pointwise);
     }
-    let minimal = window.kernel == [3, 3]
-        && window.stride == [1, 1]
-        && window.dilation == [1, 1]
-        && window.padding.iter().all(|&(before, after)| before.max(after) <= 2);
+    let minimal =
+        is_filtered(window) && window.padding.iter().all(|&(before, after)| before.max(after) <= 2);
     Some(match minimal && options.kernels != Kernels::Exact {
         false => Method::Direct,
         true if out_size[0].max(out_size[1]) <= SMALL_MAP => Method::Winograd(Tiles::F2),
         true => Method::Winograd(Tiles::F4),
     })
+}
+
+/// Whether minimal filtering applies.
+pub(crate) fn is_filtered(window: &Window) -> bool {
+    window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1]
 }
 
 impl Method {
@@ -73,6 +76,6 @@ impl Method {
 }
 
 /// Up to so many input channels are better read from planes than from a block of sixteen.
-const PLANAR_CHANNELS_MAX: usize = 6;
+pub(crate) const PLANAR_CHANNELS_MAX: usize = 6;
 /// Images up to this size are smaller than the borders that large tiles add to them.
-const SMALL_MAP: usize = 8;
+pub(crate) const SMALL_MAP: usize = 8;

@@ -6,7 +6,7 @@
 //! blocks between layers and in planes where a layer wants them so, and gives every activation a
 //! place in one arena. [`kernel`] is what a step calls. [`Program`] runs the steps.
 
-mod choose;
+pub(crate) mod choose;
 mod kernel;
 mod plan;
 
