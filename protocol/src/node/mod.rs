@@ -347,25 +347,12 @@ impl Node {
     }
 
     fn on_install(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {
-        let Message::Install {
-            session,
-            index,
-            attempt,
-            epoch,
-            model,
-            layers,
-            slice,
-            slice_bytes,
-            previous,
-            next,
-        } = *message
-        else {
+        let &Message::Install { session, index, attempt, epoch, .. } = message else {
             return;
         };
         let piece = piece_of(from, session, index);
-        let answer = if self.book.holds(&piece, attempt) {
-            let order =
-                LoadOrder { piece, epoch, model, layers, slice, slice_bytes, previous, next };
+        let order = LoadOrder::new(piece, message).filter(|_| self.book.holds(&piece, attempt));
+        let answer = if let Some(order) = order {
             match self.host.install(order) {
                 InstallAnswer::Load(order) => {
                     out.push(Output::Load(order));

@@ -9,7 +9,7 @@ use crate::{
     market::{Bidder, Candidate, Forecast, Moving, News, Opening, Prices, SeatState, Stall},
     model::PieceProfile,
     node::{Event, Output},
-    plan::{LayerRange, Plan},
+    plan::Plan,
     time::Timestamp,
     wire::{Message, Stage},
 };
@@ -38,8 +38,8 @@ impl Session {
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        let pieces = plan.pieces().iter().map(|layers| {
-            let piece = self.profile.piece(*layers);
+        let pieces = plan.pieces().iter().map(|piece| {
+            let piece = self.profile.piece(piece);
             (piece.weight_bytes, self.candidates(&piece, None, view))
         });
         let attempt = self.bidder.attempt();
@@ -298,8 +298,8 @@ impl Session {
     }
 
     pub(super) fn piece(&self, index: u16) -> Option<PieceProfile> {
-        let layers: &LayerRange = self.plan.as_ref()?.pieces().get(usize::from(index))?;
-        Some(self.profile.piece(*layers))
+        let piece = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        Some(self.profile.piece(piece))
     }
 }
 

@@ -141,7 +141,7 @@ impl Session {
     #[must_use]
     pub fn pieces(&self) -> Option<Vec<PieceProfile>> {
         let plan = self.plan.as_ref()?;
-        Some(plan.pieces().iter().map(|layers| self.profile.piece(*layers)).collect())
+        Some(plan.pieces().iter().map(|piece| self.profile.piece(piece)).collect())
     }
 
     /// How far it has come, for others to know.
@@ -158,9 +158,9 @@ impl Session {
     /// Who computes a piece of the plan in force, and what it does there.
     #[must_use]
     pub fn assigned(&self, index: u16) -> Option<(NodeId, Work)> {
-        let layers = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        let piece = self.plan.as_ref()?.pieces().get(usize::from(index))?;
         let provider = self.installed.get(usize::from(index))?;
-        Some((*provider, self.profile.piece(*layers).work))
+        Some((*provider, self.profile.piece(piece).work))
     }
 
     /// The attempt by which a piece holds its place.
@@ -389,15 +389,12 @@ impl Session {
         if self.phase != Phase::Streaming || self.is_switching() {
             return;
         }
-        let Some(first) = self.installed.first().copied() else {
-            return;
-        };
-        let pieces = self.plan.as_ref().map_or(1, |plan| plan.pieces().len());
-        // Enough to keep every piece busy and one input waiting at each.
-        let window = pieces * 2 + 1;
+        let segments = self.plan.as_ref().map_or(1, Plan::segments);
+        // Enough to keep every segment busy and one input waiting at each.
+        let window = segments * 2 + 1;
         for request in self.requests.start(now, window) {
             let (session, epoch) = (self.id.number, self.epoch);
-            out.push(Output::SendInput { session, epoch, request, to: first });
+            out.push(Output::SendInput { session, epoch, request });
         }
     }
 

@@ -50,14 +50,17 @@ impl Session {
         let (Planning::Pf(_), Some(plan)) = (&self.planning, &self.plan) else {
             return;
         };
+        if !plan.is_pipeline() {
+            return;
+        }
         let workers: Option<Vec<Worker>> =
             placement.iter().map(|node| self.worker(node, view)).collect();
         let Some(workers) = workers else { return };
         let Some(best) = partition::balance(&self.profile, &workers) else {
             return;
         };
-        let times = plan.pieces().iter().zip(&workers).map(|(layers, worker)| {
-            let piece = self.profile.piece(*layers);
+        let times = plan.pieces().iter().zip(&workers).map(|(piece, worker)| {
+            let piece = self.profile.piece(piece);
             cost::seconds(&piece, &worker.provider) * f64::from(worker.sharers)
         });
         let bottleneck = times.fold(0.0, f64::max);
@@ -81,11 +84,12 @@ impl Session {
         plan: &Plan,
         view: &View<'_>,
     ) -> Agreement {
-        let pieces = plan.pieces().iter().zip(placement).map(|(layers, node)| {
-            let piece = self.profile.piece(*layers);
+        let pieces = plan.pieces().iter().zip(placement).map(|(planned, node)| {
+            let piece = self.profile.piece(planned);
             let worker = self.worker(node, view);
             PlacedPiece {
-                layers: *layers,
+                layers: planned.layers,
+                rows: planned.rows.first().copied(),
                 provider: *node,
                 sharers: worker.map_or(1, |worker| worker.sharers),
                 seconds: worker.map_or(f64::INFINITY, |worker| {

@@ -6,11 +6,13 @@ use crate::{
     id::{BlobId, ModelId, NodeId},
     model::{PieceProfile, Speed, Work},
     nats::Nats,
-    plan::LayerRange,
+    plan::{LayerRange, PIECES_MAX},
+    rows::RowRange,
     wire::{
-        Advert, Ask, Claim, FailureReason, Hop, Lease, Message, NodeAdvert, PriceAdvert,
-        RefusalReason, SessionAdvert, Stage,
+        Advert, Ask, Claim, FailureReason, Lease, Message, NodeAdvert, PriceAdvert, RefusalReason,
+        SessionAdvert, Stage,
     },
+    wiring::{Link, REQUESTER},
 };
 
 /// A market message or an advert, drawn at random within the wire's limits.
@@ -91,15 +93,28 @@ fn install(g: &mut Gen, session: u64, index: u16, attempt: u32, epoch: u32) -> M
         epoch,
         model: ModelId(bytes_32(g)),
         layers: LayerRange { first, end: first + 1 + u16::arbitrary(g) % 100 },
+        rows: rows(g),
         slice: BlobId(bytes_32(g)),
         slice_bytes: u32::arbitrary(g),
-        previous: hop(g),
-        next: hop(g),
+        sources: links(g),
+        targets: links(g),
     }
 }
 
-fn hop(g: &mut Gen) -> Hop {
-    if bool::arbitrary(g) { Hop::Requester } else { Hop::Piece(NodeId(bytes_32(g))) }
+fn links(g: &mut Gen) -> Vec<Link> {
+    let count = 1 + u8::arbitrary(g) % 5;
+    let piece = |g: &mut Gen| u16::arbitrary(g) % PIECES_MAX as u16;
+    let end = |g: &mut Gen| if bool::arbitrary(g) { REQUESTER } else { piece(g) };
+    (0..count).map(|_| Link { piece: end(g), node: NodeId(bytes_32(g)), rows: rows(g) }).collect()
+}
+
+fn rows(g: &mut Gen) -> Vec<RowRange> {
+    let count = u8::arbitrary(g) % 4;
+    let range = |g: &mut Gen| {
+        let first = u32::from(u16::arbitrary(g));
+        RowRange::new(first, first + u32::from(u16::arbitrary(g)))
+    };
+    (0..count).map(|_| range(g)).collect()
 }
 
 fn piece(g: &mut Gen) -> PieceProfile {
