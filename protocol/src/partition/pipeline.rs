@@ -4,63 +4,11 @@
 //! `0..c` on the first `k` of them. With the providers sorted by what they would give a newcomer,
 //! the best `K` of them are a prefix, so one table answers for every `K` at once.
 
+use super::worker::{Goal, Proposal, Worker};
 use crate::{
-    cost::{self, Provider},
-    id::NodeId,
     model::ModelProfile,
     plan::{LayerRange, PIECES_MAX, Plan},
 };
-
-/// What a session wants of its plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// One inference as soon as possible: the sum of the pieces' times counts.
-    Latency,
-    /// Many inferences per second: the slowest piece's time counts.
-    Throughput,
-}
-
-/// A provider as the partitioner sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Worker {
-    /// Who.
-    pub node: NodeId,
-    /// Its speed, link and memory.
-    pub provider: Provider,
-    /// How many pieces will share it, ours included, at least 1.
-    pub sharers: u16,
-}
-
-/// A plan and what it promises.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Proposal {
-    /// The cuts.
-    pub plan: Plan,
-    /// For whom each piece is sized. The auction may place them otherwise.
-    pub order: Vec<NodeId>,
-    /// Seconds of the slowest piece: the inverse of the session's rate.
-    pub bottleneck: f64,
-    /// Seconds of all pieces one after the other.
-    pub latency: f64,
-}
-
-impl Worker {
-    /// Seconds that a range of layers takes here while all sharers are busy; infinite if its
-    /// weights don't fit.
-    fn seconds(&self, profile: &ModelProfile, layers: LayerRange) -> f64 {
-        let piece = profile.range(layers);
-        if piece.weight_bytes > self.provider.memory_free {
-            return f64::INFINITY;
-        }
-        cost::seconds(&piece, &self.provider) * f64::from(self.sharers)
-    }
-
-    /// Seconds for the whole model's work, to sort by: smaller is better.
-    fn whole(&self, profile: &ModelProfile) -> f64 {
-        let everything = profile.range(LayerRange { first: 0, end: profile.layers() });
-        self.provider.speed.seconds(&everything.work) * f64::from(self.sharers)
-    }
-}
 
 /// Chooses how many pieces, and the cuts. More pieces are chosen only if they are predicted to be
 /// faster by more than `gain_min` (0.02 is 2 %). Nothing if no worker can do anything.
@@ -159,7 +107,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        id::ModelId,
+        cost::Provider,
+        id::{ModelId, NodeId},
         model::{LayerProfile, Speed, Work},
     };
 
