@@ -14,8 +14,8 @@
 //! where a stage of several machines is cut into strips (as in PICO). Rows that two strips need
 //! leave the machine before twice, which is not in this sum, but in the prediction that decides.
 //!
-//! Strips help where one layer
-//! takes longer than the others together, or the model has fewer layers than there are machines.
+//! Strips help where one layer takes longer than the others together, or the model has fewer layers
+//! than there are machines.
 
 use super::{
     case::{Case, Segment},
