@@ -58,6 +58,8 @@ pub struct Session {
     planning: Planning,
     phase: Phase,
     plan: Option<Plan>,
+    // For whom the planner means each piece; empty where the auction decides.
+    meant: Vec<NodeId>,
     bidder: Bidder,
     // Kept until all has come to rest, with the time of the first bids that followed it.
     forecast: Option<(Timestamp, Forecast)>,
@@ -104,6 +106,7 @@ impl Session {
             planning,
             phase: Phase::Searching { since: now, retry: now },
             plan: None,
+            meant: Vec::new(),
             bidder: Bidder::new(id, view.terms, 0, 0, Vec::new()),
             forecast: None,
             installed: Vec::new(),
