@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bidding, Phase, Session, SessionError, View};
+use super::{Bidding, Matching, Phase, Planning, Session, SessionError, View};
 use crate::{
     cost,
     id::{NodeId, SessionId},
@@ -25,6 +25,8 @@ impl Session {
         }
         if let Some((plan, meant)) = self.make_plan(view) {
             self.meant = meant;
+            let matched = matches!(self.planning, Planning::Matched(_));
+            self.matching = matched.then(Matching::default);
             self.begin_auction(now, plan, view, out);
         } else if now >= since + view.config.search_max {
             self.fail(SessionError::NoProvider, out);
@@ -55,7 +57,7 @@ impl Session {
         out.push(Output::SessionChanged { session: self.id.number });
         match view.config.bidding {
             // With nobody else here, there is nobody to wait for.
-            Bidding::Forecast if !view.flock.is_empty() && self.meant.is_empty() => {
+            Bidding::Forecast if self.forecasts() && !view.flock.is_empty() => {
                 self.phase = Phase::Gathering { until: now + view.config.gather };
             }
             Bidding::Forecast | Bidding::Plain => {
@@ -63,6 +65,10 @@ impl Session {
                 self.advance(now, view, out);
             }
         }
+    }
+
+    fn forecasts(&self) -> bool {
+        self.meant.is_empty() && self.matching.is_none()
     }
 
     /// Those who may take a piece, at which rates: the one that it is meant for, or anyone. Where it
@@ -129,6 +135,10 @@ impl Session {
         match self.phase {
             Phase::Bidding => {
                 self.placed_at = Some(now);
+                if self.matching.is_some() {
+                    // The others must know where its pieces are, to offer exchanges.
+                    out.push(Output::SessionChanged { session: self.id.number });
+                }
                 self.phase = Phase::Settling { until: now + view.config.settle };
             }
             Phase::Settling { until } if now >= until => self.settle(now, view, out),
@@ -173,6 +183,9 @@ impl Session {
     /// What the forecast says of each piece without a place. A loser has learned something since:
     /// the prices that were heard, and which of its own pieces have places.
     fn openings(&mut self, view: &View<'_>) -> Vec<Option<Opening>> {
+        if self.matching.is_some() {
+            return self.proposals(view);
+        }
         if !self.meant.is_empty() {
             // No more than it takes: there is no second best to outbid.
             let least = |node: &NodeId| Opening { provider: *node, level: Nats::ZERO };
@@ -222,7 +235,7 @@ impl Session {
     pub(super) fn plan_again(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         self.release_all(out);
         self.requests.hold_back(now);
-        (self.plan, self.meant) = (None, Vec::new());
+        (self.plan, self.meant, self.matching) = (None, Vec::new(), None);
         // Not at once: what made it fail is in the picture that it would plan with.
         self.phase = Phase::Searching { since: now, retry: now + view.config.retry_every };
     }
@@ -238,6 +251,13 @@ impl Session {
         }
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
+        }
+        if self.matching.is_some() {
+            return match self.exchange_places(now, view, out) {
+                Some(until) if self.bidder.is_placed() => self.phase = Phase::Settling { until },
+                Some(_) => self.advance(now, view, out),
+                None => self.agree(now, view, out),
+            };
         }
         if let Some(until) = self.await_news(now, view, out) {
             self.phase = Phase::Settling { until };

@@ -124,6 +124,8 @@ pub enum Planning {
     Fixed(Plan),
     /// The caller's own plan, with the node that is to compute each piece.
     Placed(Plan, Vec<NodeId>),
+    /// The caller's own plan. The matching game of DINA-O says who computes which piece.
+    Matched(Plan),
     /// The `pf` partitioner.
     Pf(Goal),
 }
@@ -132,7 +134,10 @@ impl Planning {
     /// Whether the plan is the caller's own: then there is no other.
     #[must_use]
     pub fn is_callers(&self) -> bool {
-        matches!(self, Planning::Fixed(_) | Planning::Placed(..))
+        match self {
+            Planning::Fixed(_) | Planning::Placed(..) | Planning::Matched(_) => true,
+            Planning::Pf(_) => false,
+        }
     }
 }
 

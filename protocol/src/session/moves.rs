@@ -73,6 +73,11 @@ impl Session {
         if self.phase != Phase::Streaming {
             return;
         }
+        if self.matching.is_some() {
+            // Stable already, in the game's own sense.
+            self.reviewed = now;
+            return;
+        }
         if self.bidder.is_reviewing() {
             self.send_bids(now, view, out);
         }

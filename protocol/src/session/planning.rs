@@ -25,7 +25,7 @@ impl Session {
             return None;
         }
         match &self.planning {
-            Planning::Fixed(plan) => Some((plan.clone(), Vec::new())),
+            Planning::Fixed(plan) | Planning::Matched(plan) => Some((plan.clone(), Vec::new())),
             Planning::Placed(plan, meant) => {
                 let here = |node: &NodeId| workers.iter().any(|worker| worker.node == *node);
                 let complete = meant.len() == plan.pieces().len() && meant.iter().all(here);
