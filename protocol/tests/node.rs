@@ -335,6 +335,29 @@ fn a_fixed_plan_is_never_recut() {
 }
 
 #[test]
+fn pieces_go_where_they_are_meant_to_and_stay_there() {
+    let speeds = [provider(30_000_000), provider(10_000_000), provider(20_000_000)];
+    let mut table = Table::new(&[vec![ASKER], speeds.to_vec()].concat());
+    let plan = Plan::from_cuts(12, &[6]).expect("good cuts");
+    // Where no auction would put them.
+    let meant = vec![node_id(2), node_id(2)];
+    table.open(0, Planning::Placed(plan, meant.clone()));
+    assert_eq!(table.ready(), meant);
+    table.pass(Duration::from_secs(90));
+    assert_eq!(table.held(), [0, 0, 2, 0]);
+}
+
+#[test]
+fn a_piece_meant_for_nobody_who_is_here_is_refused() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000)]);
+    let plan = Plan::from_cuts(12, &[]).expect("one piece");
+    table.open(0, Planning::Placed(plan, vec![node_id(7)]));
+    table.pass(Duration::from_secs(10));
+    assert_eq!(table.failure(), Some(&SessionError::NoProvider));
+    assert_eq!(table.held(), [0, 0]);
+}
+
+#[test]
 fn providers_that_come_late_are_found() {
     let mut table = Table::new(&[ASKER, provider(10_000_000)]);
     table.cut_off.insert(node_id(1));

@@ -84,7 +84,7 @@ pub use onnx::operators::table::{SupportedOperator, supported_operators};
 pub use options::{ImportOptions, Kernels, LoadOptions, Memory};
 pub use piece::Piece;
 pub use profile::{CutCost, LayerCost, OpClass, Profile};
-pub use rows::{LayerRows, RowRange, RowRule, RowWindow, StripCost};
+pub use rows::{LayerRows, RowGraph, RowLayer, RowRange, RowRule, RowWindow, StripCost};
 pub use slice::Slice;
 pub use tensor::{DType, Tensor, TensorInfo};
 pub use weights::{Weight, WeightRef, WeightSource};

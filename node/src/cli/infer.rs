@@ -13,8 +13,6 @@ use starling_engine::{DType, Model, Piece, Tensor, npy};
 use starling_protocol::{
     NodeId,
     node::Offering,
-    partition::Goal,
-    plan::Plan,
     session::{Agreement, Planning},
 };
 
@@ -23,6 +21,7 @@ use super::{
     flock::{self, FlockArgs},
     input,
     labels::{Guess, Labels},
+    planning::PlanArgs,
     report,
 };
 use crate::{
@@ -59,12 +58,6 @@ pub(super) struct Args {
     /// Let others compute everything: this machine only asks
     #[arg(long, conflicts_with = "local")]
     no_compute: bool,
-    /// What the plan is made for [default: latency for one inference, throughput for more]
-    #[arg(long, value_enum)]
-    goal: Option<GoalArg>,
-    /// Cut the model before these layers instead of where the planner would
-    #[arg(long, value_name = "LAYER,...", value_delimiter = ',', conflicts_with = "local")]
-    cuts: Vec<u16>,
     /// Names of the classes, one a line [default: ImageNet's for 1000 classes]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -72,15 +65,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     wait: f64,
     #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
     flock: FlockArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum GoalArg {
-    /// One inference as soon as possible
-    Latency,
-    /// As many inferences per second as possible
-    Throughput,
 }
 
 /// What came of all the inferences of one command.
@@ -99,6 +86,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let labels = Labels::load(args.labels.as_deref())?;
     let inputs = read_inputs(&args, &model)?;
     let outcome = if args.local {
+        args.plan.refuse("--local")?;
         run_locally(&args, &model, &inputs).await?
     } else {
         run_through_flock(&args, &model, &inputs).await?
@@ -193,7 +181,8 @@ async fn run_through_flock(
     model: &Model,
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
-    let planning = planning(args, model, inputs.len())?;
+    let inferences = u64::from(args.repeat) * inputs.len() as u64;
+    let planning = args.plan.planning(model, inferences)?;
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
     let mut started = args.flock.start(offering, Identity::Passing).await?;
     let result = tokio::select! {
@@ -202,24 +191,6 @@ async fn run_through_flock(
     };
     started.handle.leave().await;
     result
-}
-
-fn planning(args: &Args, model: &Model, inputs: usize) -> Result<Planning, Failure> {
-    if !args.cuts.is_empty() {
-        let layers = u16::try_from(model.layers().len()).unwrap_or(u16::MAX);
-        let plan = Plan::from_cuts(layers, &args.cuts).ok_or_else(|| {
-            Failure(format!("--cuts: positions must rise, above 0 and below {layers}"))
-        })?;
-        return Ok(Planning::Fixed(plan));
-    }
-    let many = u64::from(args.repeat) * inputs as u64 > 1;
-    let goal = match args.goal {
-        Some(GoalArg::Latency) => Goal::Latency,
-        Some(GoalArg::Throughput) => Goal::Throughput,
-        None if many => Goal::Throughput,
-        None => Goal::Latency,
-    };
-    Ok(Planning::Pf(goal))
 }
 
 async fn infer(

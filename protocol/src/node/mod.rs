@@ -24,8 +24,8 @@ use crate::{
     session::{Offer, Planning, Session, SessionError, View},
     time::Timestamp,
     wire::{
-        ADDRESSES_MAX, Advert, Ask, FailureReason, Lease, MODELS_MAX, Message, NodeAdvert,
-        PriceAdvert, SessionAdvert,
+        ADDRESSES_MAX, Advert, Ask, ExchangeStage, FailureReason, Lease, MODELS_MAX, Message,
+        NodeAdvert, PriceAdvert, SessionAdvert,
     },
 };
 
@@ -270,6 +270,13 @@ impl Node {
             }
             Message::Failed { session, .. } => {
                 self.pass_to_session(now, *session, from, message, out);
+            }
+            Message::Exchange(exchange) => {
+                let number = match exchange.stage {
+                    ExchangeStage::Offer => exchange.theirs.session.number,
+                    ExchangeStage::Agreed | ExchangeStage::Refused => exchange.session,
+                };
+                self.pass_to_session(now, number, from, message, out);
             }
         }
     }
@@ -640,10 +647,12 @@ impl Node {
         let session = self.sessions.get(&number)?;
         let pieces = session.pieces()?;
         let (model, stage) = (session.profile().model(), session.stage());
+        let places = session.places();
         self.sequence += 1;
         let (sequence, ttl_ms) = (self.sequence, self.ttl_ms());
         let session = number;
-        Some(Advert::Session(SessionAdvert { sequence, ttl_ms, session, model, stage, pieces }))
+        let advert = SessionAdvert { sequence, ttl_ms, session, model, stage, pieces, places };
+        Some(Advert::Session(advert))
     }
 
     fn ttl_ms(&self) -> u32 {

@@ -8,6 +8,7 @@
 mod auction;
 mod config;
 mod install;
+mod matching;
 mod moves;
 mod planning;
 mod report;
@@ -16,6 +17,7 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use config::{Bidding, Config, Offer, Planning, SessionError, View};
+use matching::Matching;
 use moves::Migration;
 pub use report::{Agreement, PlacedPiece};
 use requests::Requests;
@@ -58,6 +60,10 @@ pub struct Session {
     planning: Planning,
     phase: Phase,
     plan: Option<Plan>,
+    // For whom the planner means each piece; empty where the auction decides.
+    meant: Vec<NodeId>,
+    // The game by which the pieces find their places, where it is that and no auction.
+    matching: Option<Matching>,
     bidder: Bidder,
     // Kept until all has come to rest, with the time of the first bids that followed it.
     forecast: Option<(Timestamp, Forecast)>,
@@ -104,6 +110,8 @@ impl Session {
             planning,
             phase: Phase::Searching { since: now, retry: now },
             plan: None,
+            meant: Vec::new(),
+            matching: None,
             bidder: Bidder::new(id, view.terms, 0, 0, Vec::new()),
             forecast: None,
             installed: Vec::new(),
@@ -147,6 +155,10 @@ impl Session {
     /// How far it has come, for others to know.
     #[must_use]
     pub fn stage(&self) -> Stage {
+        if !self.meant.is_empty() || self.matching.is_some() {
+            // Their bids are not those of the auction.
+            return Stage::Settled;
+        }
         let seeking = match self.phase {
             Phase::Searching { .. } | Phase::Gathering { .. } | Phase::Bidding => true,
             Phase::Settling { .. } => !self.was_running,
@@ -229,14 +241,18 @@ impl Session {
             }
             Message::Refusal { index, attempt, reason: RefusalReason::Outbid, .. } => {
                 self.bidder.on_outbid(from, *index, *attempt);
+                self.on_preferred(from, *index);
             }
             Message::Refusal { index, attempt, .. } => {
                 let until = now + view.config.exclusion;
                 self.bidder.on_excluded(from, *index, *attempt, until);
             }
             Message::Eviction { index, attempt, .. } => {
-                self.bidder.on_eviction(from, *index, *attempt);
+                if self.bidder.on_eviction(from, *index, *attempt) {
+                    self.on_preferred(from, *index);
+                }
             }
+            Message::Exchange(exchange) => self.on_exchange(now, from, exchange, view, out),
             Message::Renewed { lost, .. } => {
                 self.bidder.on_lost(from, lost);
             }

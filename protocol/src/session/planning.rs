@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Session {
-    pub(super) fn make_plan(&self, view: &View<'_>) -> Option<Plan> {
+    /// A plan, and for whom each piece is meant; for nobody where the auction decides.
+    pub(super) fn make_plan(&self, view: &View<'_>) -> Option<(Plan, Vec<NodeId>)> {
         let workers: Vec<Worker> = view
             .offers()
             .filter(|offer| offer.ask.level.is_some() && !self.excluded.contains(&offer.node))
@@ -24,7 +25,12 @@ impl Session {
             return None;
         }
         match &self.planning {
-            Planning::Fixed(plan) => Some(plan.clone()),
+            Planning::Fixed(plan) | Planning::Matched(plan) => Some((plan.clone(), Vec::new())),
+            Planning::Placed(plan, meant) => {
+                let here = |node: &NodeId| workers.iter().any(|worker| worker.node == *node);
+                let complete = meant.len() == plan.pieces().len() && meant.iter().all(here);
+                complete.then(|| (plan.clone(), meant.clone()))
+            }
             Planning::Pf(goal) => {
                 // A session that keeps failing asks for less: one provider at a time.
                 let pieces_max = if self.strikes > view.config.strikes_max / 2 {
@@ -39,7 +45,7 @@ impl Session {
                     pieces_max,
                     view.config.gain_min,
                 )?;
-                Some(best.plan)
+                Some((best.plan, Vec::new()))
             }
         }
     }

@@ -4,7 +4,7 @@
 use bincode::{Decode, Encode};
 
 use crate::{
-    id::{BlobId, ModelId},
+    id::{BlobId, ModelId, NodeId, PieceId},
     model::{PieceProfile, Speed},
     nats::Nats,
     plan::{LayerRange, PIECES_MAX},
@@ -106,6 +106,8 @@ pub struct SessionAdvert {
     pub stage: Stage,
     /// Its pieces in order.
     pub pieces: Vec<PieceProfile>,
+    /// Where they are, as long as they may exchange their places with others'; else empty.
+    pub places: Vec<NodeId>,
 }
 
 /// Directed from one node to another. `session` is the number of a session: of the sender's where
@@ -239,6 +241,36 @@ pub enum Message {
         /// Why.
         reason: FailureReason,
     },
+    /// Requester to requester: let our pieces exchange their places; and the answer.
+    Exchange(Exchange),
+}
+
+/// An exchange of two pieces' places, between two requesters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Exchange {
+    /// The session's number, with the requester who offers.
+    pub session: u64,
+    /// Its piece.
+    pub index: u16,
+    /// Where that piece is.
+    pub at: NodeId,
+    /// The other piece.
+    pub theirs: PieceId,
+    /// Where that one is.
+    pub to: NodeId,
+    /// How far it has come.
+    pub stage: ExchangeStage,
+}
+
+/// How far an exchange has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ExchangeStage {
+    /// Offered.
+    Offer,
+    /// The other one has left its place for it.
+    Agreed,
+    /// The other one stays.
+    Refused,
 }
 
 /// What a bid may take.
@@ -293,6 +325,9 @@ impl Wire for Advert {
             Advert::Session(session) if session.pieces.len() > PIECES_MAX => {
                 Err("a session with too many pieces")
             }
+            Advert::Session(session) if session.places.len() > session.pieces.len() => {
+                Err("more places than pieces")
+            }
             Advert::Session(_) | Advert::Leaving { .. } => Ok(()),
         }
     }
@@ -341,7 +376,7 @@ impl Wire for Message {
             Message::Install { rows, sources, targets, .. } => {
                 validate_rows(rows).and(validate_links(sources)).and(validate_links(targets))
             }
-            Message::Failed { .. } => Ok(()),
+            Message::Exchange(_) | Message::Failed { .. } => Ok(()),
         }
     }
 }
