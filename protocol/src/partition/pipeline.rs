@@ -1,4 +1,9 @@
-//! `pf`: the pipeline-bottleneck dynamic programme.
+//! The pipeline-bottleneck dynamic programme: pieces of layers, one for each machine.
+//!
+//! In a running pipeline the next input comes in and the last output goes out while a piece is
+//! computed, and links carry both directions at once. So a piece keeps its machine and link busy
+//! for the longest of these three, and not for their sum, which is `T_ij`, what one inference by
+//! itself takes.
 //!
 //! With the providers in a fixed order, `best[k][c]` is the least bottleneck of putting layers
 //! `0..c` on the first `k` of them. With the providers sorted by what they would give a newcomer,
@@ -7,7 +12,7 @@
 use super::worker::{Goal, Proposal, Worker};
 use crate::{
     model::ModelProfile,
-    plan::{LayerRange, PIECES_MAX, Plan},
+    plan::{LayerRange, PIECES_MAX, Piece, Plan},
 };
 
 /// Chooses how many pieces, and the cuts. More pieces are chosen only if they are predicted to be
@@ -67,7 +72,7 @@ impl<'a> Table<'a> {
             let row: Vec<(f64, u16)> = (0..=profile.layers())
                 .map(|end| {
                     let before = (0..end).map(|first| {
-                        let last = worker.seconds(profile, LayerRange { first, end });
+                        let last = worker.stage(&profile.range(LayerRange { first, end }));
                         (best[k][usize::from(first)].0.max(last), first)
                     });
                     before.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0))
@@ -95,7 +100,8 @@ impl<'a> Table<'a> {
         let plan = Plan::from_cuts(layers, &cuts)?;
         let workers = &self.workers[..pieces];
         let times = plan.pieces().iter().zip(workers);
-        let latency = times.map(|(piece, worker)| worker.seconds(self.profile, piece.layers)).sum();
+        let alone = |(piece, worker): (&Piece, &Worker)| worker.alone(&self.profile.piece(piece));
+        let latency = times.map(alone).sum();
         let order = workers.iter().map(|worker| worker.node).collect();
         Some(Proposal { plan, order, bottleneck, latency })
     }
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn one_piece_when_the_network_costs_more_than_it_saves() {
         check(&[10, 10], 0, &[10, 1], &[2], 2.0);
-        check(&[1, 1], 100, &[10, 10], &[2], 20.2);
+        check(&[1, 1], 100, &[10, 10], &[2], 10.0);
     }
 
     #[test]
@@ -183,7 +189,7 @@ mod tests {
         };
         let ends = first + 1..=profile.layers();
         let each = ends.map(|end| {
-            worker.seconds(profile, LayerRange { first, end }).max(brute(profile, rest, end))
+            worker.stage(&profile.range(LayerRange { first, end })).max(brute(profile, rest, end))
         });
         each.fold(f64::INFINITY, f64::min)
     }

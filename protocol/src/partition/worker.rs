@@ -1,7 +1,7 @@
 //! What a planner sees of a machine, and what it comes to.
 
 use crate::{
-    cost::{self, Provider},
+    cost::Provider,
     id::NodeId,
     model::{ModelProfile, PieceProfile},
     plan::{LayerRange, Plan},
@@ -41,17 +41,6 @@ pub struct Proposal {
 }
 
 impl Worker {
-    /// Seconds that a range of layers takes here while all sharers are busy; infinite if its
-    /// weights don't fit.
-    pub(super) fn seconds(&self, profile: &ModelProfile, layers: LayerRange) -> f64 {
-        let piece = profile.range(layers);
-        if self.holds(&piece) {
-            cost::seconds(&piece, &self.provider) * self.load()
-        } else {
-            f64::INFINITY
-        }
-    }
-
     /// Seconds for the whole model's work, to sort by: smaller is better.
     pub(super) fn whole(&self, profile: &ModelProfile) -> f64 {
         let everything = profile.range(LayerRange { first: 0, end: profile.layers() });
@@ -63,10 +52,17 @@ impl Worker {
         self.provider.speed.seconds(&piece.work) * self.load()
     }
 
+    /// Seconds of one inference of a piece with nothing else in flight, its transfers included.
+    pub(super) fn alone(&self, piece: &PieceProfile) -> f64 {
+        let bytes = piece.bytes_in.saturating_add(piece.bytes_out);
+        self.computing(piece) + transfer(bytes, self.rate())
+    }
+
     /// Seconds that the busiest of its processor and its link's two directions has to do for each
     /// inference of a stream; infinite if the weights don't fit. Transfers overlap with computing,
     /// unlike in `T_ij`.
-    pub(super) fn stage(&self, piece: &PieceProfile) -> f64 {
+    #[must_use]
+    pub fn stage(&self, piece: &PieceProfile) -> f64 {
         if !self.holds(piece) {
             return f64::INFINITY;
         }

@@ -65,11 +65,9 @@ impl Session {
         let Some(best) = partition::balance(&self.profile, &workers) else {
             return;
         };
-        let times = plan.pieces().iter().zip(&workers).map(|(piece, worker)| {
-            let piece = self.profile.piece(piece);
-            cost::seconds(&piece, &worker.provider) * f64::from(worker.sharers)
-        });
-        let bottleneck = times.fold(0.0, f64::max);
+        let stages = plan.pieces().iter().zip(&workers);
+        let busy = stages.map(|(piece, worker)| worker.stage(&self.profile.piece(piece)));
+        let bottleneck = busy.fold(0.0, f64::max);
         let gain_min =
             if self.was_running { view.config.gain_min_running } else { view.config.gain_min };
         if best.bottleneck < bottleneck * (1.0 - gain_min) {
