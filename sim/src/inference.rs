@@ -47,6 +47,8 @@ pub(crate) struct Frame {
 pub struct Served {
     /// From sending the input to the arrival of the output, in seconds, replays included.
     pub latencies: Vec<f64>,
+    /// The same from when the application asked, the wait for a place in flight included.
+    pub responses: Vec<f64>,
 }
 
 /// What was observed of all inferences since a moment.
@@ -83,11 +85,17 @@ struct Processor {
 struct Stream {
     wanted: usize,
     next: u64,
-    // By request; sent when its input first left.
-    pending: BTreeMap<u64, Option<Timestamp>>,
+    pending: BTreeMap<u64, Pending>,
     last: Option<NodeId>,
     ready: bool,
     replayed: BTreeSet<u64>,
+}
+
+/// A request without an output.
+struct Pending {
+    asked: Timestamp,
+    // When its input first left.
+    sent: Option<Timestamp>,
 }
 
 impl Inference {
@@ -159,6 +167,16 @@ impl Inference {
     }
 }
 
+impl Stream {
+    /// A new request.
+    fn add(&mut self, asked: Timestamp) -> u64 {
+        let request = self.next;
+        self.pending.insert(request, Pending { asked, sent: None });
+        self.next += 1;
+        request
+    }
+}
+
 impl World {
     /// From now on, the application of a session keeps this many requests waiting or in flight: a
     /// new one goes in as soon as an output has come. None ends the stream.
@@ -167,6 +185,15 @@ impl World {
         if let Some(stream) = self.inference.streams.get_mut(&session) {
             stream.wanted = wanted;
             self.top_up(place, session);
+        }
+    }
+
+    /// The application of a session wants one inference more, whatever it waits for already.
+    pub fn ask(&mut self, place: usize, number: u64) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        if let Some(stream) = self.inference.streams.get_mut(&session) {
+            let request = stream.add(self.now);
+            self.command(place, Command::Infer { session: number, request });
         }
     }
 
@@ -227,11 +254,11 @@ impl World {
         let session = SessionId { requester: self.peers[place].id, number };
         let now = self.now;
         let Some(stream) = self.inference.streams.get_mut(&session) else { return };
-        let Some(sent) = stream.pending.get_mut(&request) else { return };
-        if sent.is_some() && stream.replayed.insert(request) {
+        let Some(pending) = stream.pending.get_mut(&request) else { return };
+        if pending.sent.is_some() && stream.replayed.insert(request) {
             self.ledger.see(Sighting::Replay);
         }
-        sent.get_or_insert(now);
+        pending.sent.get_or_insert(now);
         let from = short(place);
         let frame =
             Frame { session, epoch, request, index: Some(0), from, sent_by: 0, runs: Vec::new() };
@@ -301,10 +328,11 @@ impl World {
         if !own || stream.last != Some(from) {
             return;
         }
-        let Some(sent) = stream.pending.remove(&frame.request) else { return };
-        let latency = sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
+        let Some(pending) = stream.pending.remove(&frame.request) else { return };
+        let latency = pending.sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
         let served = self.inference.observed.sessions.entry(frame.session).or_default();
         served.latencies.push(latency.as_secs_f64());
+        served.responses.push(self.now.since(pending.asked).as_secs_f64());
         let (session, request, runs) = (frame.session.number, frame.request, frame.runs.clone());
         self.feed(place, Input::OutputArrived { session, request, runs });
         self.top_up(place, frame.session);
@@ -314,9 +342,7 @@ impl World {
         let Some(stream) = self.inference.streams.get_mut(&session) else { return };
         let mut requests = Vec::new();
         while stream.pending.len() < stream.wanted {
-            requests.push(stream.next);
-            stream.pending.insert(stream.next, None);
-            stream.next += 1;
+            requests.push(stream.add(self.now));
         }
         for request in requests {
             self.command(place, Command::Infer { session: session.number, request });
