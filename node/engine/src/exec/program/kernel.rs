@@ -3,12 +3,12 @@
 use super::Source;
 use super::choose::Method;
 use super::plan::Recipe;
-use crate::exec::kernels::blocks::{add, pack, unpack};
+use crate::exec::kernels::blocks::{self, Join, pack, unpack};
 use crate::exec::kernels::crew::Crew;
 use crate::exec::kernels::depthwise::Depthwise;
 use crate::exec::kernels::direct::Direct;
 use crate::exec::kernels::linear::{Linear, Transposed};
-use crate::exec::kernels::panels::Filters;
+use crate::exec::kernels::panels::{Filters, Release};
 use crate::exec::kernels::planar::Planar;
 use crate::exec::kernels::pointwise::Pointwise;
 use crate::exec::kernels::pool::Pool;
@@ -25,8 +25,9 @@ pub(crate) struct Kernel {
 }
 
 enum Main {
-    Add {
+    Join {
         isa: Isa,
+        join: Join,
         finish: Finish,
     },
     /// Joins images along the channels; whole blocks of each.
@@ -40,6 +41,10 @@ enum Main {
     Planar(Planar),
     Pointwise(Pointwise),
     Pool(Pool),
+    Scale {
+        isa: Isa,
+        finish: Finish,
+    },
     Unpack {
         channels: usize,
     },
@@ -49,12 +54,14 @@ enum Main {
 impl Kernel {
     /// Makes the kernel of a recipe, which is not Burn's.
     pub(crate) fn load(recipe: &Recipe, source: Source<'_>, isa: Isa) -> Self {
+        // What is packed is not needed a second time.
+        let release = |bytes: &[u8]| source.mapped.into_iter().for_each(|file| file.release(bytes));
         let (main, images) = match recipe {
             &Recipe::Conv { layer, method, channels, plane, finish, images } => {
                 let Op::Conv(conv) = &source.layers[layer].op else {
                     unreachable!("the plan makes this recipe of convolutions")
                 };
-                (load_conv(conv, method, channels, plane, finish, isa), images)
+                (load_conv(conv, method, channels, plane, finish, isa, &release), images)
             }
             &Recipe::Norm { layer, plane, finish, images } => {
                 let Op::BatchNorm(norm) = &source.layers[layer].op else {
@@ -66,9 +73,10 @@ impl Kernel {
                 let Op::Gemm(gemm) = &source.layers[layer].op else {
                     unreachable!("the plan makes this recipe of matrix products")
                 };
-                (load_gemm(gemm, finish, isa), 1)
+                (load_gemm(gemm, finish, isa, &release), 1)
             }
-            &Recipe::Add { finish } => (Main::Add { isa, finish }, 1),
+            &Recipe::Join { join, finish } => (Main::Join { isa, join, finish }, 1),
+            &Recipe::Scale { finish, images } => (Main::Scale { isa, finish }, images),
             &Recipe::Concat { images } => (Main::Concat, images),
             &Recipe::Pack { channels, images } => (Main::Pack { channels }, images),
             &Recipe::Unpack { channels, images } => (Main::Unpack { channels }, images),
@@ -91,7 +99,13 @@ impl Kernel {
             let input = |i: usize| inputs.get(i).map(|input| &input[of_image(input)]);
             let (first, second) = (input(0).expect("every kernel reads something"), input(1));
             match &self.main {
-                Main::Add { isa, finish } => add(*isa, crew, first, second, *finish, output),
+                &Main::Join { isa, join, finish } => {
+                    blocks::join(isa, crew, join, first, second, finish, output);
+                }
+                &Main::Scale { isa, finish } => {
+                    let factors = second.expect("it is planned with an image and its factors");
+                    blocks::scale(isa, crew, first, factors, finish, output);
+                }
                 Main::Concat => {
                     let mut rest = output;
                     for part in inputs.iter().map(|input| &input[of_image(input)]) {
@@ -121,10 +135,16 @@ fn load_conv(
     plane: Plane,
     finish: Finish,
     isa: Isa,
+    release: Release<'_>,
 ) -> Main {
-    let (weight, bias) = fold::filters(conv);
-    let filters =
-        Filters { outputs: conv.weight.shape()[0], weight: &weight, bias: bias.as_deref() };
+    let folded = fold::folded(conv);
+    let filters = Filters {
+        outputs: conv.weight.shape()[0],
+        weight: bytemuck::cast_slice(&folded.weight),
+        scale: folded.scale.as_deref(),
+        bias: folded.bias.as_deref(),
+        release,
+    };
     let window = conv.window;
     match method {
         Method::Depthwise => Main::Depthwise(Depthwise::new(isa, plane, window, &filters, finish)),
@@ -144,21 +164,21 @@ fn load_conv(
 /// A factor and a summand for each channel: a depthwise convolution with one tap.
 fn load_norm(norm: &BatchNorm, plane: Plane, finish: Finish, isa: Isa) -> Main {
     let (scale, shift) = fold::scale_and_shift(norm);
-    let [weight, bias] = [scale, shift]
-        .map(|values| values.into_iter().map(|value| value as f32).collect::<Vec<_>>());
+    let ones: Vec<u8> = scale.iter().flat_map(|_| 1.0f32.to_le_bytes()).collect();
+    let bias: Vec<_> = shift.into_iter().map(|value| value as f32).collect();
     let window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding: [(0, 0); 2] };
-    let filters = Filters { outputs: weight.len(), weight: &weight, bias: Some(&bias) };
+    let filters = Filters {
+        outputs: scale.len(),
+        weight: bytemuck::cast_slice(&ones),
+        scale: Some(&scale),
+        bias: Some(&bias),
+        release: &|_| (),
+    };
     Main::Depthwise(Depthwise::new(isa, plane, window, &filters, finish))
 }
 
-fn load_gemm(gemm: &Gemm, finish: Finish, isa: Isa) -> Main {
-    let scaled = |mut values: Vec<f32>, factor: f32| {
-        if factor != 1.0 {
-            values.iter_mut().for_each(|value| *value *= factor);
-        }
-        values
-    };
-    let weight = scaled(gemm.weight.values(), gemm.alpha);
+fn load_gemm(gemm: &Gemm, finish: Finish, isa: Isa, release: Release<'_>) -> Main {
+    let weight = gemm.weight.typed_bytes();
     let [rows, columns] = [gemm.weight.shape()[0], gemm.weight.shape()[1]];
     let (outputs, depth, order) = if gemm.transpose_weight {
         (rows, columns, Transposed::No)
@@ -166,9 +186,17 @@ fn load_gemm(gemm: &Gemm, finish: Finish, isa: Isa) -> Main {
         (columns, rows, Transposed::Yes)
     };
     let bias = gemm.bias.as_ref().map(|bias| {
-        let values = scaled(bias.values(), gemm.beta);
+        let mut values = bias.values();
+        values.iter_mut().for_each(|value| *value *= gemm.beta);
         if values.len() == 1 { vec![values[0]; outputs] } else { values }
     });
-    let filters = Filters { outputs, weight: &weight, bias: bias.as_deref() };
+    let scale = (gemm.alpha != 1.0).then(|| vec![f64::from(gemm.alpha); outputs]);
+    let filters = Filters {
+        outputs,
+        weight: bytemuck::cast_slice(&weight),
+        scale: scale.as_deref(),
+        bias: bias.as_deref(),
+        release,
+    };
     Main::Linear(Linear::new(isa, depth, order, &filters, finish))
 }

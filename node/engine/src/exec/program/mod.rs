@@ -24,6 +24,7 @@ use super::kernels::crew::Crew;
 use super::portable;
 use super::{Value, download, upload_values};
 use crate::graph::{Layer, TensorId};
+use crate::mapped::Mapped;
 use crate::options::{LoadOptions, Memory};
 use crate::tensor::{Tensor, TensorInfo};
 
@@ -35,6 +36,8 @@ pub(crate) struct Source<'a> {
     pub(crate) layers: &'a [Layer],
     pub(crate) inputs: &'a [TensorId],
     pub(crate) outputs: &'a [TensorId],
+    /// The file, if that is where the weights are.
+    pub(crate) mapped: Option<&'a Mapped>,
 }
 
 /// What a piece would hold and need, before it is loaded.
