@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::graph::{BatchNorm, Conv, Layer, Op};
+use crate::graph::{Activation, BatchNorm, Conv, Layer, Op};
 use crate::onnx::operators::Meaning;
 use crate::weights::Weight;
 
@@ -28,6 +28,17 @@ pub(crate) fn fold(layer: &mut Layer, node: Meaning) -> Result<(), Meaning> {
             Ok(())
         }
         (_, node) => Err(node),
+    }
+}
+
+/// What a value times this function of it is, if that is an activation, too.
+pub(crate) fn gated(function: Activation) -> Option<Activation> {
+    match function {
+        Activation::HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => {
+            Some(Activation::HardSwish)
+        }
+        Activation::Sigmoid => Some(Activation::Swish { alpha: 1.0 }),
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a step calls: one of the own kernels, with its weights.
 
+use std::ops::Range;
+
 use super::Source;
-use super::choose::Method;
+use super::choose::{self, Method};
 use super::plan::Recipe;
 use crate::exec::kernels::blocks::{self, Join, pack, unpack};
 use crate::exec::kernels::crew::Crew;
@@ -35,6 +37,8 @@ enum Main {
     Depthwise(Depthwise),
     Direct(Direct),
     Linear(Linear),
+    /// For each part of the channels by itself, which are whole blocks.
+    Parts(Vec<Main>),
     Pack {
         channels: usize,
     },
@@ -98,32 +102,56 @@ impl Kernel {
             };
             let input = |i: usize| inputs.get(i).map(|input| &input[of_image(input)]);
             let (first, second) = (input(0).expect("every kernel reads something"), input(1));
-            match &self.main {
-                &Main::Join { isa, join, finish } => {
-                    blocks::join(isa, crew, join, first, second, finish, output);
-                }
-                &Main::Scale { isa, finish } => {
-                    let factors = second.expect("it is planned with an image and its factors");
-                    blocks::scale(isa, crew, first, factors, finish, output);
-                }
-                Main::Concat => {
-                    let mut rest = output;
-                    for part in inputs.iter().map(|input| &input[of_image(input)]) {
-                        let (to, after) = rest.split_at_mut(part.len());
-                        to.copy_from_slice(part);
-                        rest = after;
-                    }
-                }
-                Main::Depthwise(kernel) => kernel.run(crew, first, second, output),
-                Main::Direct(kernel) => kernel.run(crew, first, second, output),
-                Main::Linear(kernel) => kernel.run(crew, first, output),
-                Main::Pack { channels } => pack(crew, *channels, first, output),
-                Main::Planar(kernel) => kernel.run(crew, first, second, output),
-                Main::Pointwise(kernel) => kernel.run(crew, first, second, output),
-                Main::Pool(kernel) => kernel.run(crew, first, output),
-                Main::Unpack { channels } => unpack(crew, *channels, first, output),
-                Main::Winograd(kernel) => kernel.run(crew, first, second, output),
+            let rest = inputs.iter().skip(2).map(|input| &input[of_image(input)]);
+            let more: Vec<_> = rest.collect();
+            self.main.run(crew, first, second, &more, output);
+        }
+    }
+}
+
+impl Main {
+    /// For one image; `more` is what comes after the second input.
+    fn run(
+        &self,
+        crew: &Crew<'_>,
+        first: &[f32],
+        second: Option<&[f32]>,
+        more: &[&[f32]],
+        output: &mut [f32],
+    ) {
+        match self {
+            &Self::Join { isa, join, finish } => {
+                blocks::join(isa, crew, join, first, second, finish, output);
             }
+            &Self::Scale { isa, finish } => {
+                let factors = second.expect("it is planned with an image and its factors");
+                blocks::scale(isa, crew, first, factors, finish, output);
+            }
+            Self::Concat => {
+                let mut rest = output;
+                for part in std::iter::once(first).chain(second).chain(more.iter().copied()) {
+                    let (to, after) = rest.split_at_mut(part.len());
+                    to.copy_from_slice(part);
+                    rest = after;
+                }
+            }
+            Self::Depthwise(kernel) => kernel.run(crew, first, second, output),
+            Self::Direct(kernel) => kernel.run(crew, first, second, output),
+            Self::Linear(kernel) => kernel.run(crew, first, output),
+            Self::Pack { channels } => pack(crew, *channels, first, output),
+            Self::Parts(parts) => {
+                let [from, to] = [first.len(), output.len()].map(|len| len / parts.len());
+                for (i, (part, output)) in parts.iter().zip(output.chunks_exact_mut(to)).enumerate()
+                {
+                    let residual = second.map(|second| &second[i * to..(i + 1) * to]);
+                    part.run(crew, &first[i * from..(i + 1) * from], residual, &[], output);
+                }
+            }
+            Self::Planar(kernel) => kernel.run(crew, first, second, output),
+            Self::Pointwise(kernel) => kernel.run(crew, first, second, output),
+            Self::Pool(kernel) => kernel.run(crew, first, output),
+            Self::Unpack { channels } => unpack(crew, *channels, first, output),
+            Self::Winograd(kernel) => kernel.run(crew, first, second, output),
         }
     }
 }
@@ -138,27 +166,79 @@ fn load_conv(
     release: Release<'_>,
 ) -> Main {
     let folded = fold::folded(conv);
-    let filters = Filters {
+    let all = Filters {
         outputs: conv.weight.shape()[0],
         weight: bytemuck::cast_slice(&folded.weight),
         scale: folded.scale.as_deref(),
         bias: folded.bias.as_deref(),
         release,
     };
-    let window = conv.window;
+    let load = |filters: &Filters<'_>, channels| {
+        load_dense(conv.window, method, channels, plane, filters, finish, isa)
+    };
+    let parts = choose::parts(conv).unwrap_or(1);
+    if conv.groups == 1 || method == Method::Depthwise {
+        return load(&all, channels);
+    }
+    let outputs = all.outputs / parts;
+    let part = |part: usize| {
+        let of_part = part * outputs..(part + 1) * outputs;
+        let weight = among_zeros(conv, all.weight, of_part.clone(), conv.groups / parts);
+        let filters = Filters {
+            outputs,
+            weight: &weight,
+            scale: all.scale.map(|scale| &scale[of_part.clone()]),
+            bias: all.bias.map(|bias| &bias[of_part]),
+            release: &|_| (),
+        };
+        load(&filters, channels / parts)
+    };
+    let main = Main::Parts((0..parts).map(part).collect());
+    all.packed(0..all.outputs);
+    main
+}
+
+fn load_dense(
+    window: Window,
+    method: Method,
+    channels: usize,
+    plane: Plane,
+    filters: &Filters<'_>,
+    finish: Finish,
+    isa: Isa,
+) -> Main {
     match method {
-        Method::Depthwise => Main::Depthwise(Depthwise::new(isa, plane, window, &filters, finish)),
-        Method::Direct => Main::Direct(Direct::new(isa, channels, plane, window, &filters, finish)),
-        Method::Planar => Main::Planar(Planar::new(isa, channels, plane, window, &filters, finish)),
+        Method::Depthwise => Main::Depthwise(Depthwise::new(isa, plane, window, filters, finish)),
+        Method::Direct => Main::Direct(Direct::new(isa, channels, plane, window, filters, finish)),
+        Method::Planar => Main::Planar(Planar::new(isa, channels, plane, window, filters, finish)),
         Method::Pointwise => {
             let stride = window.stride;
-            Main::Pointwise(Pointwise::new(isa, channels, plane, stride, &filters, finish))
+            Main::Pointwise(Pointwise::new(isa, channels, plane, stride, filters, finish))
         }
         Method::Winograd(tiles) => {
             let before = window.padding.map(|(before, _)| before);
-            Main::Winograd(Winograd::new(isa, tiles, channels, plane, before, &filters, finish))
+            Main::Winograd(Winograd::new(isa, tiles, channels, plane, before, filters, finish))
         }
     }
+}
+
+/// The filters of some outputs, which are whole groups, as if each read the channels of `merged`
+/// groups: zeros for those of the others.
+fn among_zeros(
+    conv: &Conv,
+    weight: &[[u8; 4]],
+    outputs: Range<usize>,
+    merged: usize,
+) -> Vec<[u8; 4]> {
+    let filter: usize = conv.weight.shape()[1..].iter().product();
+    let group_outputs = conv.weight.shape()[0] / conv.groups;
+    let mut dense = vec![0.0f32.to_le_bytes(); outputs.len() * merged * filter];
+    for (row, output) in dense.chunks_exact_mut(merged * filter).zip(outputs) {
+        let group = output / group_outputs % merged;
+        let values = &weight[output * filter..(output + 1) * filter];
+        row[group * filter..(group + 1) * filter].copy_from_slice(values);
+    }
+    dense
 }
 
 /// A factor and a summand for each channel: a depthwise convolution with one tap.

@@ -7,6 +7,7 @@
 //! place in one arena. [`kernel`] is what a step calls. [`Program`] runs the steps.
 
 pub(crate) mod choose;
+mod fuse;
 mod kernel;
 mod plan;
 

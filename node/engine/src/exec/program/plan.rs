@@ -5,16 +5,14 @@ use std::ops::Range;
 
 use super::Source;
 use super::choose::{self, Method};
+use super::fuse::{finish, is_image_mean, residuals};
 use crate::exec::kernels::arena::{self, Lifetime};
 use crate::exec::kernels::blocks::Join;
-use crate::exec::kernels::curve::Curve;
 use crate::exec::kernels::panels::Panels;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::tile::Finish;
 use crate::exec::kernels::{BLOCK, Plane, blocks};
-use crate::graph::{
-    Activation, Binary, Gemm, Layer, Op, Operand, Reduce, Reduction, TensorId, Window,
-};
+use crate::graph::{Binary, Gemm, Layer, Op, Operand, TensorId, Window};
 use crate::options::{Kernels, LoadOptions, Memory};
 use crate::shape;
 use crate::tensor::{DType, TensorInfo};
@@ -677,84 +675,6 @@ impl<'a> Planner<'a> {
         }
         lifetimes
     }
-}
-
-/// The convolutions that a sum can take over: those whose output it alone reads. To each, the
-/// sum that takes it.
-///
-/// The later one of two: it is computed where the sum is, and what it reads must be kept for it.
-fn residuals(source: Source<'_>, methods: &HashMap<usize, Method>) -> HashMap<usize, usize> {
-    let mut uses: HashMap<TensorId, usize> = HashMap::new();
-    let read = source.layers.iter().flat_map(|layer| &layer.inputs);
-    for &id in read.chain(source.outputs) {
-        *uses.entry(id).or_default() += 1;
-    }
-    let made: HashMap<TensorId, usize> = source
-        .layers
-        .iter()
-        .enumerate()
-        .filter(|(i, layer)| methods.contains_key(i) && layer.activation.is_none())
-        .map(|(i, layer)| (layer.outputs[0], i))
-        .collect();
-    let taken = |(i, layer): (usize, &Layer)| {
-        let sum = matches!(layer.op, Op::Add(Operand::Activation));
-        let &[left, right] = &layer.inputs[..] else { return None };
-        let same = source.tensors[left.0].shape == source.tensors[right.0].shape;
-        if !sum || !same || left == right || finish(layer.activation).is_none() {
-            return None;
-        }
-        let conv = [left, right]
-            .into_iter()
-            .filter(|id| uses[id] == 1)
-            .filter_map(|id| made.get(&id).copied())
-            .max()?;
-        Some((conv, i))
-    };
-    source.layers.iter().enumerate().filter_map(taken).collect()
-}
-
-/// Whether these are the means of images.
-fn is_image_mean(reduce: &Reduce) -> bool {
-    reduce.by == Reduction::Mean && reduce.axes == [2, 3]
-}
-
-/// An activation as own kernels do it, if they do.
-fn finish(activation: Option<Activation>) -> Option<Finish> {
-    Some(match activation {
-        None => Finish::NONE,
-        Some(Activation::Relu) => Finish { low: 0.0, ..Finish::NONE },
-        Some(Activation::Clip { min, max }) => Finish { low: min, high: max, ..Finish::NONE },
-        Some(Activation::LeakyRelu { alpha }) if alpha <= 1.0 => {
-            Finish { slope: alpha, ..Finish::NONE }
-        }
-        Some(activation) => Finish { curve: curve(activation)?, ..Finish::NONE },
-    })
-}
-
-/// An activation as a curve, if it is one.
-fn curve(activation: Activation) -> Option<Curve> {
-    Some(match activation {
-        Activation::Celu { alpha } if alpha > 0.0 => {
-            Curve::Exponential { alpha, gamma: 1.0, steep: 1.0 / alpha }
-        }
-        Activation::Elu { alpha } => Curve::Exponential { alpha, gamma: 1.0, steep: 1.0 },
-        Activation::Gelu => Curve::Gelu,
-        Activation::GeluTanh => Curve::GeluTanh,
-        Activation::HardSigmoid { alpha, beta } => Curve::HardSigmoid { alpha, beta },
-        Activation::HardSwish => Curve::HardSwish,
-        Activation::Mish => Curve::Mish,
-        Activation::Selu { alpha, gamma } => Curve::Exponential { alpha, gamma, steep: 1.0 },
-        Activation::Sigmoid => Curve::Sigmoid,
-        Activation::Softsign => Curve::Softsign,
-        Activation::Swish { alpha } => Curve::Swish { alpha },
-        Activation::Tanh => Curve::Tanh,
-        Activation::Celu { .. }
-        | Activation::Clip { .. }
-        | Activation::LeakyRelu { .. }
-        | Activation::Relu
-        | Activation::Softplus
-        | Activation::ThresholdedRelu { .. } => return None,
-    })
 }
 
 /// Values of an image in blocks.
