@@ -5,6 +5,7 @@ mod cli;
 mod convert;
 mod identity;
 mod net;
+mod quota;
 mod runtime;
 mod store;
 mod work;

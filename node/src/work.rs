@@ -10,6 +10,8 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use starling_engine::{LoadOptions, Piece, RunError, Tensor, calibrate};
 
+use crate::quota;
+
 /// One inference of one piece.
 pub(crate) struct Job {
     /// What to run.
@@ -80,8 +82,9 @@ impl Worker {
         self.jobs.try_send(Task::Run(job)).is_ok()
     }
 
-    /// Measures the node's speed in about `budget`, throttle included: at full speed, times the
-    /// share. The pauses themselves come too seldom to be seen by runs of a millisecond.
+    /// Measures the node's speed in about `budget`, throttle and the system's quota included: at
+    /// full speed, times the share. The pauses themselves come too seldom to be seen by runs of a
+    /// millisecond.
     pub(crate) async fn measure(&self, budget: Duration) -> Option<calibrate::Speed> {
         let (tell, told) = tokio::sync::oneshot::channel();
         let done = Box::new(move |speed| {
@@ -103,11 +106,17 @@ fn carry_out(task: Task, config: WorkConfig) {
         }
         Task::Measure { budget, done } => {
             let mut speed = calibrate::measure(budget, config.options);
-            let share = config.throttle.unwrap_or(1.0);
+            let share = config.throttle.unwrap_or(1.0) * granted(config);
             speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
     }
+}
+
+/// The share of its threads' time that the system lets the node use.
+fn granted(config: WorkConfig) -> f64 {
+    let threads = if config.throttle.is_some() { 1 } else { config.threads.max(1) };
+    quota::cores().map_or(1.0, |cores| (cores / threads as f64).min(1.0))
 }
 
 /// Sleeps after each layer until the thread has used no more than its share of the time gone by.

@@ -101,9 +101,10 @@ impl Game {
             let node = table.node(&self.requester(number)).expect("a node");
             let session = node.session(1).expect("it is open");
             let profiles = session.pieces().expect("it has a plan");
-            for index in 0..pieces.len() {
-                let (provider, _) = session.assigned(index as u16).expect("it has a place");
-                matching.push((profiles[index], place(provider).expect("a provider")));
+            assert_eq!(profiles.len(), pieces.len());
+            for (index, profile) in (0..).zip(profiles) {
+                let (provider, _) = session.assigned(index).expect("it has a place");
+                matching.push((profile, place(provider).expect("a provider")));
             }
         }
         matching
@@ -153,6 +154,7 @@ fn what_two_requesters_prefer_they_exchange() {
 
 #[test]
 fn no_two_pieces_want_to_exchange_in_the_end() {
+    #[expect(clippy::needless_pass_by_value, reason = "what quickcheck calls takes values")]
     fn stable(game: Game) -> Result<bool, String> {
         let table = game.played();
         for session in 0..game.sessions.len() {

@@ -48,6 +48,8 @@ pub(crate) struct Frame {
 pub struct Served {
     /// From sending the input to the arrival of the output, in seconds, replays included.
     pub latencies: Vec<f64>,
+    /// The same from when the application asked, the wait for a place in flight included.
+    pub responses: Vec<f64>,
 }
 
 /// What was observed of all inferences since a moment.
@@ -90,12 +92,18 @@ struct Loaded {
 struct Stream {
     wanted: usize,
     next: u64,
-    // By request; sent when its input first left.
-    pending: BTreeMap<u64, Option<Timestamp>>,
+    pending: BTreeMap<u64, Pending>,
     inputs: Vec<Link>,
     outputs: Option<Gather<Vec<PieceRun>>>,
     ready: bool,
     replayed: BTreeSet<u64>,
+}
+
+/// A request without an output.
+struct Pending {
+    asked: Timestamp,
+    // When its input first left.
+    sent: Option<Timestamp>,
 }
 
 impl Inference {
@@ -161,6 +169,16 @@ impl Inference {
     }
 }
 
+impl Stream {
+    /// A new request.
+    fn add(&mut self, asked: Timestamp) -> u64 {
+        let request = self.next;
+        self.pending.insert(request, Pending { asked, sent: None });
+        self.next += 1;
+        request
+    }
+}
+
 impl World {
     /// From now on, the application of a session keeps this many requests waiting or in flight: a
     /// new one goes in as soon as an output has come. None ends the stream.
@@ -169,6 +187,15 @@ impl World {
         if let Some(stream) = self.inference.streams.get_mut(&session) {
             stream.wanted = wanted;
             self.top_up(place, session);
+        }
+    }
+
+    /// The application of a session wants one inference more, whatever it waits for already.
+    pub fn ask(&mut self, place: usize, number: u64) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        if let Some(stream) = self.inference.streams.get_mut(&session) {
+            let request = stream.add(self.now);
+            self.command(place, Command::Infer { session: number, request });
         }
     }
 
@@ -229,11 +256,11 @@ impl World {
         let session = SessionId { requester: self.peers[place].id, number };
         let now = self.now;
         let Some(stream) = self.inference.streams.get_mut(&session) else { return };
-        let Some(sent) = stream.pending.get_mut(&request) else { return };
-        if sent.is_some() && stream.replayed.insert(request) {
+        let Some(pending) = stream.pending.get_mut(&request) else { return };
+        if pending.sent.is_some() && stream.replayed.insert(request) {
             self.ledger.see(Sighting::Replay);
         }
-        sent.get_or_insert(now);
+        pending.sent.get_or_insert(now);
         let (from, sent_by, runs) = (short(place), REQUESTER, Vec::new());
         let frame = Frame { session, epoch, request, index: None, from, sent_by, runs };
         for link in stream.inputs.clone() {
@@ -312,10 +339,11 @@ impl World {
         let Some(outputs) = stream.outputs.as_mut().filter(|_| own) else { return };
         let part = outputs.add(frame.request, frame.sent_by, from, frame.runs.clone());
         let Gathered::Complete(parts) = part else { return };
-        let Some(sent) = stream.pending.remove(&frame.request) else { return };
-        let latency = sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
+        let Some(pending) = stream.pending.remove(&frame.request) else { return };
+        let latency = pending.sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
         let served = self.inference.observed.sessions.entry(frame.session).or_default();
         served.latencies.push(latency.as_secs_f64());
+        served.responses.push(self.now.since(pending.asked).as_secs_f64());
         let (session, request, runs) = (frame.session.number, frame.request, merged(parts));
         self.feed(place, Input::OutputArrived { session, request, runs });
         self.top_up(place, frame.session);
@@ -325,9 +353,7 @@ impl World {
         let Some(stream) = self.inference.streams.get_mut(&session) else { return };
         let mut requests = Vec::new();
         while stream.pending.len() < stream.wanted {
-            requests.push(stream.next);
-            stream.pending.insert(stream.next, None);
-            stream.next += 1;
+            requests.push(stream.add(self.now));
         }
         for request in requests {
             self.command(place, Command::Infer { session: session.number, request });

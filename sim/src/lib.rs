@@ -28,6 +28,7 @@
 //! | [`swarm`], [`shrink`] | a seed to a whole scenario; a failing one to a smaller one |
 //! | [`runner`] | many seeds on all cores |
 //! | [`paper`], [`plot`] | the claims of papers under our model, with pictures |
+//! | `testbed` | real node processes on emulated boards, and how well this crate foresees them; on Unix alone |
 //! | [`stats`], [`report`] | medians, tables, JSON |
 //!
 //! ```
@@ -66,5 +67,7 @@ pub mod solve;
 mod spread;
 pub mod stats;
 pub mod swarm;
+#[cfg(unix)]
+pub mod testbed;
 pub mod workload;
 pub mod world;

@@ -62,6 +62,21 @@ pub struct Lines {
     pub series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
+/// Lines over time, from zero on both axes, with what happened on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Course {
+    /// What it shows.
+    pub title: String,
+    /// The horizontal axis and its unit.
+    pub x: String,
+    /// The vertical axis and its unit.
+    pub y: String,
+    /// Name, and points in the order of the first coordinate.
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+    /// What happened, and when.
+    pub marks: Vec<(f64, String)>,
+}
+
 impl Ranges {
     /// As an SVG document.
     ///
@@ -161,6 +176,41 @@ impl Lines {
     }
 }
 
+impl Course {
+    /// As an SVG document.
+    ///
+    /// # Errors
+    /// If it can't be drawn.
+    pub fn svg(&self) -> Result<String, PlotError> {
+        drawn(&self.title, LINES_HEIGHT, |root| self.draw(root))
+    }
+
+    fn draw(&self, root: &Area<'_>) -> Drawing {
+        let points = || self.series.iter().flat_map(|(_, points)| points);
+        let times = points().map(|point| point.0).chain(self.marks.iter().map(|mark| mark.0));
+        let to = |values: &mut dyn Iterator<Item = f64>| 0.0..values.fold(1e-9, f64::max) * 1.05;
+        let (xs, ys) = (to(&mut { times }), to(&mut points().map(|point| point.1)));
+        let chart = Frame::new(root, LEFT, LINES_HEIGHT, xs.clone(), ys.clone());
+        for tick in linear_ticks(&xs) {
+            chart.tick_x(tick, &format!("{tick}"))?;
+        }
+        for tick in linear_ticks(&ys) {
+            chart.tick_y(tick, &format!("{tick}"))?;
+        }
+        chart.label_x(&self.x)?;
+        chart.label_y(&self.y)?;
+        for (n, (at, what)) in self.marks.iter().enumerate() {
+            chart.mark(*at, what, n as i32)?;
+        }
+        for (n, (_, points)) in self.series.iter().enumerate() {
+            let at: Vec<Pixel> = points.iter().map(|(x, y)| chart.at(*x, *y)).collect();
+            chart.line(Look::of(n), &at)?;
+        }
+        let names = self.series.iter().enumerate().map(|(n, name)| (Look::of(n), name.0.as_str()));
+        chart.legend(names)
+    }
+}
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawing = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 type Pixel = (i32, i32);
@@ -226,6 +276,18 @@ impl<'r, 'a> Frame<'r, 'a> {
     /// Above the axis and not along it: nobody has to turn their head.
     fn label_y(&self, text: &str) -> Drawing {
         self.text(text, (self.left, HEAD - 8), NORMAL, (HPos::Left, VPos::Bottom))
+    }
+
+    /// A rule at a moment, and what it stands for: a line lower for each, so that none hides
+    /// another.
+    fn mark(&self, x: f64, text: &str, n: i32) -> Drawing {
+        let at = self.at(x, 0.0).0;
+        let rule = vec![(at, HEAD), (at, self.bottom)];
+        self.root.draw(&PathElement::new(rule, INK.stroke_width(1)))?;
+        // To the side on which there is more room.
+        let middle = i32::midpoint(self.left, WIDTH - RIGHT);
+        let (aside, anchor) = if at > middle { (-6, HPos::Right) } else { (6, HPos::Left) };
+        self.text(text, (at + aside, HEAD + 4 + 18 * n), SMALL, (anchor, VPos::Top))
     }
 
     fn category(&self, y: f64, name: &str) -> Drawing {
@@ -389,6 +451,16 @@ mod tests {
         let lines = Lines { title: "t".to_owned(), x: "N".to_owned(), y: "n".to_owned(), series };
         check(&lines.svg().expect("drawn"), &["up", "20", "1000", "10", "100"]);
         check(&Lines::default().svg().expect("drawn"), &[]);
+    }
+
+    #[test]
+    fn courses_show_all_that_they_are_given() {
+        let series = vec![("rate".to_owned(), vec![(0.0, 0.0), (4.0, 8.0)])];
+        let marks = vec![(2.0, "a goes".to_owned()), (3.5, "b goes".to_owned())];
+        let (x, y) = ("s".to_owned(), "1/s".to_owned());
+        let course = Course { title: "t".to_owned(), x, y, series, marks };
+        check(&course.svg().expect("drawn"), &["rate", "a goes", "b goes", "8", "1/s"]);
+        check(&Course::default().svg().expect("drawn"), &[]);
     }
 
     #[test]

@@ -52,6 +52,7 @@ mod error;
 mod exec;
 mod fold;
 mod graph;
+mod mapped;
 mod model;
 pub mod npy;
 mod onnx;

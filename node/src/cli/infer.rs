@@ -1,18 +1,21 @@
 //! `starling infer`: a model on an image or a tensor, through the flock or locally.
 
+mod stream;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream::FuturesOrdered};
+use futures::{FutureExt, future::BoxFuture};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use starling_engine::{DType, Model, Piece, Tensor, npy};
 use starling_protocol::{
     NodeId,
     node::Offering,
+    partition::Goal,
     session::{Agreement, Planning},
 };
 
@@ -25,10 +28,10 @@ use super::{
     report,
 };
 use crate::{
-    net::Timing,
     runtime::{Answer, Identity, SessionHandle, SessionNews, Started},
     work::{Done, Job, WorkConfig, Worker},
 };
+use stream::{LoadArgs, Run, Streamed};
 
 /// Run a model on an image or a tensor, through the flock or locally
 #[derive(Debug, clap::Args)]
@@ -49,9 +52,8 @@ pub(super) struct Args {
     /// Where to write the output tensor
     #[arg(long, value_name = "FILE.npy")]
     output: Option<PathBuf>,
-    /// Run each input this many times, pipelined
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    repeat: u32,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Compute on this machine alone, without any network
     #[arg(long)]
     local: bool,
@@ -64,6 +66,9 @@ pub(super) struct Args {
     /// Seconds to look for nodes at most
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     wait: f64,
+    /// Within that time, wait for so many nodes that offer compute [default: as many as are named]
+    #[arg(long, value_name = "N")]
+    nodes: Option<u16>,
     #[command(flatten)]
     plan: PlanArgs,
     #[command(flatten)]
@@ -72,10 +77,7 @@ pub(super) struct Args {
 
 /// What came of all the inferences of one command.
 struct Outcome {
-    /// The last answer for each input.
-    answers: Vec<Answer>,
-    traces: Vec<Vec<Timing>>,
-    elapsed: Duration,
+    streamed: Streamed,
     /// The plan; nothing for a local run.
     agreement: Option<Agreement>,
     lost: Vec<NodeId>,
@@ -92,9 +94,9 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
         run_through_flock(&args, &model, &inputs).await?
     };
     if let Some(path) = &args.output {
-        write_output(path, &outcome.answers)?;
+        write_output(path, &outcome.streamed.answers)?;
     }
-    print(&args, json, &outcome, &labels)
+    print(&args, json || args.load.events, &outcome, &labels)
 }
 
 /// Seconds on the command line.
@@ -140,40 +142,42 @@ async fn run_locally(
         options: args.flock.options(),
     })?;
     let piece = Arc::new(Piece::load(model, 0..model.layers().len(), args.flock.options())?);
-    let bar = progress(u64::from(args.repeat) * inputs.len() as u64);
-    let began = Instant::now();
-    let mut answers = Vec::new();
-    for tensors in inputs {
-        let mut last = None;
-        for _ in 0..args.repeat {
-            last = Some(run_once(&worker, &piece, tensors).await?);
-            bar.inc(1);
-        }
-        answers.extend(last);
-    }
+    let bar = progress(args.load.total(inputs.len()));
+    args.load.tell(|| json!({"event": "ready", "pieces": []}));
+    let streamed = args.load.stream(&Alone { worker, piece }, inputs, &bar).await?;
     bar.finish_and_clear();
-    Ok(Outcome {
-        answers,
-        traces: Vec::new(),
-        elapsed: began.elapsed(),
-        agreement: None,
-        lost: Vec::new(),
-    })
+    Ok(Outcome { streamed, agreement: None, lost: Vec::new() })
 }
 
-async fn run_once(
-    worker: &Worker,
-    piece: &Arc<Piece>,
-    inputs: &[Tensor],
-) -> Result<Answer, Failure> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let done = Box::new(move |done: Done| drop(tell.send(done)));
-    let job = Job { piece: piece.clone(), inputs: inputs.to_vec(), queued: Instant::now(), done };
-    if !worker.run(job) {
-        return Err(Failure("the compute thread is busy".to_owned()));
+/// This machine's own compute thread, and the whole model on it.
+struct Alone {
+    worker: Worker,
+    piece: Arc<Piece>,
+}
+
+impl Run for Alone {
+    fn run(&self, inputs: &[Tensor]) -> BoxFuture<'static, Result<Answer, String>> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |done: Done| drop(tell.send(done)));
+        let (piece, inputs) = (self.piece.clone(), inputs.to_vec());
+        let taken = self.worker.run(Job { piece, inputs, queued: Instant::now(), done });
+        let answer = async move {
+            if !taken {
+                return Err("the compute thread is busy".to_owned());
+            }
+            let done = told.await.map_err(|_| "the compute thread has stopped".to_owned())?;
+            let outputs = done.outputs.map_err(|error| error.to_string())?;
+            Ok(Answer { outputs, trace: Vec::new(), total: done.compute })
+        };
+        answer.boxed()
     }
-    let done = told.await?;
-    Ok(Answer { outputs: done.outputs?, trace: Vec::new(), total: done.compute })
+}
+
+impl Run for SessionHandle {
+    fn run(&self, inputs: &[Tensor]) -> BoxFuture<'static, Result<Answer, String>> {
+        let inputs = inputs.to_vec();
+        self.detached(inputs).boxed()
+    }
 }
 
 async fn run_through_flock(
@@ -181,8 +185,11 @@ async fn run_through_flock(
     model: &Model,
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
-    let inferences = u64::from(args.repeat) * inputs.len() as u64;
-    let planning = args.plan.planning(model, inferences)?;
+    let default = match args.load.is_stream(inputs.len()) {
+        true => Goal::Throughput,
+        false => Goal::Latency,
+    };
+    let planning = args.plan.planning(model, default)?;
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
     let mut started = args.flock.start(offering, Identity::Passing).await?;
     let result = tokio::select! {
@@ -205,6 +212,7 @@ async fn infer(
     let spinner = spinner("agreeing on who computes what");
     let mut agreed = None;
     let ready = until_ready(&mut session, |news| {
+        tell(&args.load, news);
         if let SessionNews::Agreed(agreement) = news {
             spinner.set_message("providers load their pieces");
             agreed = Some(agreement.clone());
@@ -216,13 +224,12 @@ async fn infer(
     if let Some(agreed) = agreed {
         agreement = Agreement { pieces: agreement.pieces, ..agreed };
     }
-    let bar = progress(u64::from(args.repeat) * inputs.len() as u64);
-    let began = Instant::now();
-    let (answers, traces) = stream(&session, inputs, args.repeat, &bar).await?;
-    let elapsed = began.elapsed();
+    let bar = progress(args.load.total(inputs.len()));
+    let streamed = args.load.stream(&session, inputs, &bar).await?;
     bar.finish_and_clear();
     let mut lost = Vec::new();
     while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
+        tell(&args.load, &news);
         match news {
             SessionNews::ProviderLost(node) => lost.push(node),
             // A later plan: the one that the last answers came through.
@@ -231,37 +238,21 @@ async fn infer(
         }
     }
     session.close().await;
-    Ok(Outcome { answers, traces, elapsed, agreement: Some(agreement), lost })
+    Ok(Outcome { streamed, agreement: Some(agreement), lost })
 }
 
-/// Runs every input `repeat` times, as many at a time as the plan takes.
-pub(super) async fn stream(
-    session: &SessionHandle,
-    inputs: &[Vec<Tensor>],
-    repeat: u32,
-    bar: &ProgressBar,
-) -> Result<(Vec<Answer>, Vec<Vec<Timing>>), Failure> {
-    let mut answers = Vec::new();
-    let mut traces = Vec::new();
-    for tensors in inputs {
-        let mut waiting = FuturesOrdered::new();
-        let mut last = None;
-        let mut left = repeat;
-        while left > 0 || !waiting.is_empty() {
-            while left > 0 && waiting.len() < REQUESTS_AHEAD {
-                waiting.push_back(session.infer(tensors.clone()).await?);
-                left -= 1;
-            }
-            if let Some(received) = waiting.next().await {
-                let answer: Answer = received??;
-                traces.push(answer.trace.clone());
-                last = Some(answer);
-                bar.inc(1);
-            }
+/// What happens to a session, as a line of JSON.
+fn tell(load: &LoadArgs, news: &SessionNews) {
+    load.tell(|| match news {
+        SessionNews::Agreed(agreement) => {
+            json!({"event": "agreed", "auction": report::AuctionReport::of(agreement)})
         }
-        answers.extend(last);
-    }
-    Ok((answers, traces))
+        SessionNews::Ready(agreement) => {
+            json!({"event": "ready", "pieces": report::pieces(agreement)})
+        }
+        SessionNews::ProviderLost(node) => json!({"event": "lost", "node": node.to_string()}),
+        SessionNews::Failed(reason) => json!({"event": "failed", "reason": reason}),
+    });
 }
 
 /// Waits until somebody is there, no fewer than the user has named, and nobody new has come for a
@@ -272,7 +263,7 @@ async fn find_peers(args: &Args, started: &mut Started) -> Result<(), Failure> {
     let quiet = Duration::from_millis(600);
     let mut known = 0;
     let mut since = Instant::now();
-    let expected = args.flock.peers().max(1);
+    let expected = args.nodes.map_or(args.flock.peers().max(1), usize::from);
     let settled = |known: usize, since: Instant| known >= expected && since.elapsed() >= quiet;
     let until = Instant::now() + patience;
     while Instant::now() < until {
@@ -320,20 +311,20 @@ fn guesses(outcome: &Outcome, labels: &Labels) -> Vec<Vec<Guess>> {
         Some(scores) if scores.dtype() == DType::F32 => labels.top(scores.as_f32(), TOP),
         _ => Vec::new(),
     };
-    outcome.answers.iter().map(top).collect()
+    outcome.streamed.answers.iter().map(top).collect()
 }
 
 fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<(), Failure> {
-    let per_s =
-        f64::from(args.repeat) * outcome.answers.len() as f64 / outcome.elapsed.as_secs_f64();
-    let timings = report::timings(&outcome.traces);
+    let streamed = &outcome.streamed;
+    let per_s = streamed.count as f64 / streamed.elapsed.as_secs_f64();
+    let timings = report::timings(&streamed.traces);
     let pieces = outcome.agreement.as_ref().map(report::pieces).unwrap_or_default();
     let auction = outcome.agreement.as_ref().map(report::AuctionReport::of);
     if json {
         let results: Vec<serde_json::Value> = names(args)
             .into_iter()
             .zip(guesses(outcome, labels))
-            .zip(&outcome.answers)
+            .zip(&streamed.answers)
             .map(|((file, top), answer)| {
                 let latency_ms = report::millis(answer.total.as_secs_f64());
                 json!({"file": file, "top": top, "latency_ms": latency_ms})
@@ -342,13 +333,25 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
         let whole = json!({
             "results": results,
             "per_s": report::round3(per_s),
+            "inferences": streamed.count,
+            "dropped": streamed.dropped,
+            "latency_ms": {
+                "p50": streamed.latency_ms(0.5),
+                "p95": streamed.latency_ms(0.95),
+                "p99": streamed.latency_ms(0.99),
+            },
+            "error_max": streamed.error,
             "local": args.local,
             "auction": auction,
             "pieces": pieces,
             "timings": timings,
             "providers_lost": outcome.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&whole)?);
+        if args.load.events {
+            args.load.tell(|| json!({"event": "finished", "report": whole}));
+        } else {
+            println!("{}", serde_json::to_string_pretty(&whole)?);
+        }
         return Ok(());
     }
     for (file, top) in names(args).into_iter().zip(guesses(outcome, labels)) {
@@ -366,8 +369,11 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
     for node in &outcome.lost {
         println!("\nnode {node} was lost on the way; its pieces moved");
     }
-    let latency = outcome.answers.last().map_or(Duration::ZERO, |answer| answer.total);
+    let latency = streamed.answers.last().map_or(Duration::ZERO, |answer| answer.total);
     println!("\nlatency {:.1} ms, {per_s:.2} inferences/s", latency.as_secs_f64() * 1e3);
+    if args.load.is_stream(streamed.answers.len()) {
+        println!("{streamed}");
+    }
     Ok(())
 }
 
@@ -388,5 +394,3 @@ pub(super) fn spinner(message: &'static str) -> ProgressBar {
 }
 
 const TOP: usize = 3;
-/// How many requests are handed to the node ahead of their answers.
-const REQUESTS_AHEAD: usize = 256;

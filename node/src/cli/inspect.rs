@@ -65,6 +65,7 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
             "op": layer.op,
             "class": layer.class.name(),
             "flops": layer.flops,
+            "work": layer.work,
             "weight_bytes": layer.weight_bytes,
             "output_shape": layer.output_shape,
             "output_bytes": layer.output_bytes,

@@ -43,7 +43,7 @@ enum Command {
     /// Run a whole flock of node processes on this machine and classify images through it
     Demo(demo::Args),
     /// Run a model on an image or a tensor, through the flock or locally
-    Infer(infer::Args),
+    Infer(Box<infer::Args>),
     /// Show what a model is made of, what it costs and where it is best cut
     Inspect(inspect::Args),
     /// Join the flock and offer compute until stopped
@@ -94,7 +94,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Bench(args) => bench::run(&args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json).await,
-        Command::Infer(args) => infer::run(args, cli.json).await,
+        Command::Infer(args) => infer::run(*args, cli.json).await,
         Command::Inspect(args) => inspect::run(&args, cli.json),
         Command::Node(args) => node::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,

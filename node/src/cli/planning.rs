@@ -34,16 +34,15 @@ enum GoalArg {
 }
 
 impl PlanArgs {
-    /// How to plan for this many inferences.
-    pub(super) fn planning(&self, model: &Model, inferences: u64) -> Result<Planning, Failure> {
+    /// How to plan; for `default` unless the flags say for what.
+    pub(super) fn planning(&self, model: &Model, default: Goal) -> Result<Planning, Failure> {
         if !self.cuts.is_empty() || !self.strips.is_empty() {
             return Ok(Planning::Fixed(self.fixed(model)?));
         }
         Ok(Planning::Pf(match self.goal {
             Some(GoalArg::Latency) => Goal::Latency,
             Some(GoalArg::Throughput) => Goal::Throughput,
-            None if inferences > 1 => Goal::Throughput,
-            None => Goal::Latency,
+            None => default,
         }))
     }
 

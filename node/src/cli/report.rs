@@ -93,6 +93,19 @@ pub(super) struct TimingReport {
     pub(super) compute_ms: f64,
 }
 
+/// Where the time of one inference went, piece by piece.
+pub(super) fn trace(timings: &[Timing]) -> Vec<TimingReport> {
+    let millis = |micros: u32| f64::from(micros) / 1e3;
+    let report = |timing: &Timing| TimingReport {
+        piece: timing.index,
+        provider: timing.node.to_string(),
+        network_ms: millis(timing.transfer_us),
+        queue_ms: millis(timing.queue_us),
+        compute_ms: millis(timing.compute_us),
+    };
+    timings.iter().map(report).collect()
+}
+
 /// Medians over inferences, piece by piece; pieces that moved count where they were last.
 pub(super) fn timings(traces: &[Vec<Timing>]) -> Vec<TimingReport> {
     let Some(last) = traces.last() else { return Vec::new() };

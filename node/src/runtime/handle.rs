@@ -151,20 +151,23 @@ impl SessionHandle {
         self.news.recv().await
     }
 
-    /// Starts one inference; await the receiver for its answer.
-    pub(crate) async fn infer(
-        &self,
-        inputs: Vec<Tensor>,
-    ) -> Result<oneshot::Receiver<Result<Answer, String>>, String> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Infer { session: self.number, inputs, reply };
-        self.requests.send(request).await.map_err(|_| STOPPED)?;
-        Ok(answer)
-    }
-
     /// One inference from beginning to end.
     pub(crate) async fn run(&self, inputs: Vec<Tensor>) -> Result<Answer, String> {
-        self.infer(inputs).await?.await.map_err(|_| STOPPED)?
+        self.detached(inputs).await
+    }
+
+    /// One inference that starts now, whoever waits for it.
+    pub(crate) fn detached(
+        &self,
+        inputs: Vec<Tensor>,
+    ) -> impl Future<Output = Result<Answer, String>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        let (requests, session) = (self.requests.clone(), self.number);
+        async move {
+            let request = Request::Infer { session, inputs, reply };
+            requests.send(request).await.map_err(|_| STOPPED)?;
+            answer.await.map_err(|_| STOPPED)?
+        }
     }
 
     /// Ends the session and gives its places back.

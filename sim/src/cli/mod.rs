@@ -6,6 +6,8 @@ mod replay;
 mod scenario;
 mod solve;
 mod swarm;
+#[cfg(unix)]
+mod testbed;
 
 use std::{io, process::ExitCode};
 
@@ -50,6 +52,12 @@ enum Command {
     /// a smaller scenario that fails alike.
     #[command(after_help = swarm::EXAMPLES)]
     Swarm(swarm::Swarm),
+    /// Run real node processes on emulated boards: links, processors and memory as a scenario says.
+    ///
+    /// Needs Linux and root. Each board is a network namespace and a control group of this machine.
+    #[cfg(unix)]
+    #[command(after_help = testbed::EXAMPLES)]
+    Testbed(testbed::Testbed),
 }
 
 /// How a command ended that could do its work.
@@ -65,6 +73,9 @@ enum CliError {
     Usage(String),
     /// Results can't be written.
     Io(io::Error),
+    /// Somebody wanted it to end.
+    #[cfg(unix)]
+    Interrupted(String),
 }
 
 impl From<io::Error> for CliError {
@@ -83,6 +94,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Replay(flags) => flags.run(),
         Command::Scenario(flags) => flags.run(),
         Command::Swarm(flags) => flags.run(),
+        #[cfg(unix)]
+        Command::Testbed(flags) => flags.run(),
     };
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
@@ -92,6 +105,11 @@ pub(crate) fn run() -> ExitCode {
         Err(CliError::Io(error)) => {
             eprintln!("error: cannot write the results: {error}");
             ExitCode::FAILURE
+        }
+        #[cfg(unix)]
+        Err(CliError::Interrupted(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(INTERRUPTED)
         }
         Err(CliError::Usage(text)) => {
             eprintln!("error: {text}");
@@ -105,3 +123,7 @@ fn progress_bar(seeds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left");
     ProgressBar::new(seeds).with_style(style.expect("a template that is right"))
 }
+
+/// What shells say of a program that Ctrl-C has ended.
+#[cfg(unix)]
+const INTERRUPTED: u8 = 130;

@@ -1,0 +1,205 @@
+//! What the processes of a testbed say, kept as it comes.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use serde_json::Value;
+
+/// What a node has said so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NodeLog {
+    /// Its name in the flock.
+    pub(super) id: String,
+    /// What it takes itself for: units of work a second, by class.
+    pub(super) speed: Vec<u64>,
+    /// Whom it is connected to.
+    pub(super) knows: BTreeSet<String>,
+}
+
+/// What a session has said so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionLog {
+    /// Its plans, the first one first.
+    pub(super) plans: Vec<Vec<Placed>>,
+    /// Bids, rounds and messages of its first auction, and how long it took.
+    pub(super) auction: Option<Value>,
+    /// Providers that it lost on the way.
+    pub(super) lost: Vec<String>,
+    /// Its inferences, in the order of their ends.
+    pub(super) inferences: Vec<Inference>,
+    /// What it reports at its end.
+    pub(super) report: Option<Value>,
+    /// Why it ended without one.
+    pub(super) failed: Option<String>,
+}
+
+/// A piece and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    /// Its first layer.
+    pub(super) first: u16,
+    /// The one behind its last.
+    pub(super) end: u16,
+    /// Where it is.
+    pub(super) provider: String,
+    /// What the planner expects it to take, in milliseconds.
+    pub(super) predicted_ms: f64,
+}
+
+/// One inference.
+#[derive(Clone, Debug)]
+pub(super) struct Inference {
+    /// When its output was there.
+    pub(super) at: Instant,
+    /// From its start.
+    pub(super) latency_ms: f64,
+    /// Of its output, relative to the peak.
+    pub(super) error: Option<f64>,
+    /// Where its time went.
+    pub(super) pieces: Vec<PieceTime>,
+}
+
+/// What one piece took of an inference, in milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PieceTime {
+    pub(super) piece: u64,
+    pub(super) provider: String,
+    pub(super) network_ms: f64,
+    pub(super) queue_ms: f64,
+    pub(super) compute_ms: f64,
+}
+
+impl NodeLog {
+    pub(super) fn hear(&mut self, line: &Value) {
+        match line["event"].as_str() {
+            Some("started") => self.id = text(&line["node"]),
+            Some("calibrated") => {
+                let speeds = list(&line["flops_per_s"]).iter();
+                self.speed = speeds.filter_map(Value::as_u64).collect();
+            }
+            Some("joined") => {
+                self.knows.insert(text(&line["node"]));
+            }
+            Some("left") => {
+                self.knows.remove(&text(&line["node"]));
+            }
+            // What else it says is for people.
+            _ => {}
+        }
+    }
+}
+
+impl SessionLog {
+    pub(super) fn hear(&mut self, at: Instant, line: &Value) {
+        match line["event"].as_str() {
+            Some("agreed") if self.auction.is_none() => {
+                self.auction = Some(line["auction"].clone());
+            }
+            Some("ready") => {
+                let pieces = list(&line["pieces"]).iter();
+                self.plans.push(pieces.filter_map(placed).collect());
+            }
+            Some("lost") => self.lost.push(text(&line["node"])),
+            Some("inference") => self.inferences.push(inference(at, line)),
+            Some("finished") => {
+                self.lost.extend(list(&line["report"]["providers_lost"]).iter().map(text));
+                self.lost.sort();
+                self.lost.dedup();
+                self.report = Some(line["report"].clone());
+            }
+            // What else it says is for people.
+            _ => {}
+        }
+    }
+
+    /// Whether its first inferences may run.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.plans.is_empty()
+    }
+}
+
+fn placed(piece: &Value) -> Option<Placed> {
+    let layer = |at: usize| u16::try_from(piece["layers"][at].as_u64()?).ok();
+    Some(Placed {
+        first: layer(0)?,
+        end: layer(1)?.checked_add(1)?,
+        provider: text(&piece["provider"]),
+        predicted_ms: number(&piece["predicted_ms"]),
+    })
+}
+
+fn inference(at: Instant, line: &Value) -> Inference {
+    let pieces = list(&line["pieces"]).iter().map(|piece| PieceTime {
+        piece: piece["piece"].as_u64().unwrap_or(0),
+        provider: text(&piece["provider"]),
+        network_ms: number(&piece["network_ms"]),
+        queue_ms: number(&piece["queue_ms"]),
+        compute_ms: number(&piece["compute_ms"]),
+    });
+    Inference {
+        at,
+        latency_ms: number(&line["latency_ms"]),
+        error: line["error"].as_f64(),
+        pieces: pieces.collect(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_known_by_what_it_says() {
+        let mut log = NodeLog::default();
+        for line in [
+            json!({"event": "started", "node": "n1"}),
+            json!({"event": "listening", "address": "/ip4/10.77.0.1/tcp/1"}),
+            json!({"event": "calibrated", "flops_per_s": [1, 2, 3, 4, 5]}),
+            json!({"event": "joined", "node": "n2"}),
+            json!({"event": "joined", "node": "n3"}),
+            json!({"event": "left", "node": "n2"}),
+        ] {
+            log.hear(&line);
+        }
+        assert_eq!((log.id.as_str(), log.speed.len()), ("n1", 5));
+        assert_eq!(log.knows.into_iter().collect::<Vec<_>>(), ["n3"]);
+    }
+
+    #[test]
+    fn a_session_is_known_by_what_it_says() {
+        let mut log = SessionLog::default();
+        let now = Instant::now();
+        log.hear(now, &json!({"event": "agreed", "auction": {"bids": 2}}));
+        assert!(!log.is_ready());
+        let piece = json!({"layers": [0, 4], "provider": "n1", "share": 1.0, "predicted_ms": 2.5});
+        log.hear(now, &json!({"event": "ready", "pieces": [piece]}));
+        assert!(log.is_ready());
+        let expected = Placed { first: 0, end: 5, provider: "n1".to_owned(), predicted_ms: 2.5 };
+        assert_eq!(log.plans[0], [expected]);
+        let time = json!({"piece": 0, "provider": "n1", "network_ms": 1.0, "queue_ms": 2.0,
+            "compute_ms": 3.0});
+        log.hear(
+            now,
+            &json!({"event": "inference", "latency_ms": 9.5, "error": 1e-7,
+            "pieces": [time]}),
+        );
+        assert_eq!(log.inferences[0].pieces[0].compute_ms, 3.0);
+        assert_eq!(log.inferences[0].error, Some(1e-7));
+        log.hear(now, &json!({"event": "finished", "report": {"providers_lost": ["n2", "n2"]}}));
+        assert_eq!(log.lost, ["n2"]);
+        assert!(log.report.is_some());
+    }
+}

@@ -1,0 +1,119 @@
+//! What a run gave, raw: what its processes said, and what was read from outside.
+
+use std::time::Instant;
+
+use super::{
+    log::{NodeLog, SessionLog},
+    net::Traffic,
+};
+
+/// All of it.
+pub(super) struct Measured {
+    /// When the first sessions streamed.
+    pub(super) zero: Instant,
+    /// Until the last one ended.
+    pub(super) seconds: f64,
+    /// Until every board knew every other, from the start of the first.
+    pub(super) discovery_s: f64,
+    /// Whole models a second of each board alone, where that was asked for and it could.
+    pub(super) alone: Vec<Option<f64>>,
+    /// By board.
+    pub(super) nodes: Vec<NodeLog>,
+    /// By session.
+    pub(super) sessions: Vec<SessionLog>,
+    /// By machine, from zero to the end.
+    pub(super) traffic: Vec<Traffic>,
+    /// Core seconds by board, from zero to the end: those that it could use.
+    pub(super) granted: Vec<f64>,
+    /// The most memory of each board.
+    pub(super) memory: Vec<Option<u64>>,
+    /// From time to time, from zero to the end.
+    pub(super) samples: Vec<Sample>,
+    /// What happened, as it was said, and when.
+    pub(super) happened: Vec<(f64, String)>,
+    /// The output of `starling inspect`.
+    pub(super) profile: serde_json::Value,
+}
+
+/// The core seconds that each board has used until a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sample {
+    /// The moment, in seconds from zero.
+    pub(super) at_s: f64,
+    /// By board.
+    pub(super) used: Vec<f64>,
+}
+
+/// The core seconds that each board could use: quotas change on the way.
+pub(super) struct Granted {
+    pub(super) cores: Vec<f64>,
+    pub(super) seconds: Vec<f64>,
+    since: Instant,
+}
+
+impl Granted {
+    pub(super) fn new(cores: Vec<f64>, since: Instant) -> Self {
+        Self { seconds: vec![0.0; cores.len()], cores, since }
+    }
+
+    /// Counts what was granted up to now.
+    pub(super) fn count(&mut self) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.since).as_secs_f64();
+        for (seconds, cores) in self.seconds.iter_mut().zip(&self.cores) {
+            *seconds += cores * elapsed;
+        }
+        self.since = now;
+    }
+
+    /// From now on a board may use so many cores; other machines don't count.
+    pub(super) fn set(&mut self, machine: usize, cores: f64) {
+        self.count();
+        if let Some(quota) = self.cores.get_mut(machine) {
+            *quota = cores;
+        }
+    }
+}
+
+impl Measured {
+    /// The core seconds that a board used from zero to the end.
+    pub(super) fn used(&self, board: usize) -> f64 {
+        let at = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.used[board]);
+        at(self.samples.last()) - at(self.samples.first())
+    }
+
+    /// Which board a provider is.
+    pub(super) fn board_of(&self, provider: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == provider)
+    }
+
+    /// When an inference ended, in seconds from zero.
+    pub(super) fn at_s(&self, at: Instant) -> f64 {
+        match at.checked_duration_since(self.zero) {
+            Some(after) => after.as_secs_f64(),
+            None => -self.zero.duration_since(at).as_secs_f64(),
+        }
+    }
+}
+
+/// The value that this share of all values is not above; nothing of none.
+pub(super) fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_there() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let at = |share| percentile(&values, share).expect("there are some");
+        assert_eq!([at(0.5), at(0.95), at(0.99), at(1.0)], [50.0, 95.0, 99.0, 100.0]);
+        assert_eq!(percentile(&[3.0], 0.5), Some(3.0));
+        assert_eq!(percentile(&[], 0.5), None);
+    }
+}

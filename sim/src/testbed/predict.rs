@@ -1,0 +1,354 @@
+//! The same run in the simulator: the same boards, links, model and places, and virtual time.
+//!
+//! The nodes of the simulated world are the protocol's own, as everywhere in it, but each takes
+//! only the pieces that it had on the testbed. So what differs is what the simulator models: links
+//! as pipes, processors as queues, and compute times as work over speed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use starling_protocol::{
+    ModelId, NodeId, PieceId, SessionId,
+    model::{LayerProfile, ModelProfile, OP_CLASSES, Speed, Work},
+    node::{Config, Offering},
+    plan::{LayerRange, Plan},
+    session::Planning,
+};
+
+use super::{
+    measure::{Measured, percentile},
+    scenario::Scenario,
+};
+use crate::{
+    network,
+    world::{Settings, Stuck, World},
+};
+
+/// What the simulator says of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Where the boards' speeds are from: what each did alone, or what each says of itself.
+    pub speeds: Speeds,
+    /// Outputs a second of all sessions together.
+    pub per_s: f64,
+    /// By session.
+    pub sessions: Vec<PredictedSession>,
+}
+
+/// Where speeds are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speeds {
+    /// The calibration of each node.
+    Calibrated,
+    /// The same, corrected by what each board took for the whole model alone.
+    Measured,
+}
+
+/// What the simulator says of a session.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PredictedSession {
+    /// Its name.
+    pub name: String,
+    /// Outputs a second.
+    pub per_s: f64,
+    /// The median latency.
+    pub latency_p50_ms: f64,
+}
+
+/// Runs the scenario once more, in virtual time. The error says why that makes no sense.
+pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Prediction, String> {
+    if !scenario.events.is_empty() {
+        return Err("things happened to the machines".to_owned());
+    }
+    if scenario.sessions.iter().any(|session| session.at_s > 0.0) {
+        return Err("sessions opened at different times".to_owned());
+    }
+    let profile = model_profile(&measured.profile).ok_or("the model's profile makes no sense")?;
+    let mut play = Play::new(scenario, measured, &profile)?;
+    play.run().map_err(|stuck| format!("the simulated sessions did not get ready: {stuck}"))?;
+    Ok(play.prediction())
+}
+
+/// A simulated world under way.
+struct Play<'a> {
+    scenario: &'a Scenario,
+    world: World,
+    plans: Vec<Plan>,
+    profile: &'a ModelProfile,
+    speeds: Speeds,
+    span: Duration,
+}
+
+impl<'a> Play<'a> {
+    fn new(
+        scenario: &'a Scenario,
+        measured: &Measured,
+        profile: &'a ModelProfile,
+    ) -> Result<Self, String> {
+        let links = network::Config {
+            latency_min: LATENCY,
+            latency_max: LATENCY,
+            ..network::Config::default()
+        };
+        let mut world = World::new(0, Settings { network: links, ..Settings::default() });
+        let (plans, placed) = placement(scenario, measured, profile.layers())?;
+        let corrected = measured.alone.iter().all(Option::is_some);
+        for (board, node) in measured.nodes.iter().enumerate() {
+            let speed = speed(&node.speed).ok_or("a board has no speed")?;
+            let speed = match measured.alone[board].filter(|_| corrected) {
+                Some(per_s) => fitted(&speed, profile, per_s),
+                None => speed,
+            };
+            let mut config = Config::new(board_id(board), speed, 1);
+            config.bandwidth = bytes_per_s(scenario, board);
+            config.book.memory = MEMORY;
+            let place = world.add(config);
+            world.admit_only(place, placed.get(&board).cloned().unwrap_or_default());
+        }
+        for (number, session) in scenario.sessions.iter().enumerate() {
+            let mut config = Config::new(requester_id(number), Speed::default(), 1);
+            config.offering = Offering::Nobody;
+            config.bandwidth = bytes_per_s(scenario, scenario.machine_of(session));
+            world.add(config);
+        }
+        let speeds = if corrected { Speeds::Measured } else { Speeds::Calibrated };
+        Ok(Self { scenario, world, plans, profile, speeds, span: Duration::ZERO })
+    }
+
+    fn run(&mut self) -> Result<(), Stuck> {
+        let (boards, sessions) = (self.scenario.boards.len(), self.scenario.sessions.len());
+        let introduced = |world: &World| {
+            let mut requesters = world.nodes().filter(|(place, _)| *place >= boards);
+            let knows = |node: &starling_protocol::node::Node| {
+                (0..boards).all(|board| node.flock().node(&board_id(board)).is_some())
+            };
+            requesters.all(|(_, node)| knows(node))
+        };
+        self.world.run_until(PATIENCE, introduced)?;
+        for (number, plan) in self.plans.iter().enumerate() {
+            let planning = Planning::Fixed(plan.clone());
+            self.world.open(boards + number, 0, self.profile.clone(), planning);
+        }
+        self.world.run_until(PATIENCE, World::all_ready)?;
+        for number in 0..sessions {
+            let in_flight = self.scenario.sessions[number].in_flight;
+            self.world.stream(boards + number, 0, in_flight.map_or(0, usize::from));
+        }
+        self.let_run(WARM_UP)?;
+        self.world.observe_afresh();
+        self.span = OBSERVED;
+        self.let_run(OBSERVED)
+    }
+
+    /// Time goes by, in which requests come at the rates of the scenario.
+    fn let_run(&mut self, span: Duration) -> Result<(), Stuck> {
+        let boards = self.scenario.boards.len();
+        let mut arrivals: Vec<(f64, usize)> = Vec::new();
+        for (number, session) in self.scenario.sessions.iter().enumerate() {
+            let Some(rate) = session.rate_per_s else { continue };
+            let count = (span.as_secs_f64() * rate) as u32;
+            arrivals.extend((0..count).map(|n| (f64::from(n) / rate, boards + number)));
+        }
+        arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let began = self.world.now();
+        for (at_s, place) in arrivals {
+            let due = Duration::from_secs_f64(at_s);
+            self.world.run_for(due.saturating_sub(self.world.now().since(began)))?;
+            self.world.ask(place, 0);
+        }
+        self.world.run_for(span.saturating_sub(self.world.now().since(began)))
+    }
+
+    fn prediction(&self) -> Prediction {
+        let sessions = self.scenario.sessions.iter().enumerate().map(|(number, session)| {
+            let id = SessionId { requester: requester_id(number), number: 0 };
+            let served = self.world.observed().sessions.get(&id);
+            let responses = served.map_or(&[][..], |served| &served.responses);
+            PredictedSession {
+                name: session.name.clone(),
+                per_s: responses.len() as f64 / self.span.as_secs_f64(),
+                latency_p50_ms: percentile(responses, 0.5).unwrap_or(0.0) * 1e3,
+            }
+        });
+        let sessions: Vec<PredictedSession> = sessions.collect();
+        let per_s = sessions.iter().map(|session| session.per_s).sum();
+        Prediction { speeds: self.speeds, per_s, sessions }
+    }
+}
+
+type Placed = BTreeMap<usize, BTreeSet<PieceId>>;
+
+/// The plans in which the sessions ended, and which board had which pieces.
+fn placement(
+    scenario: &Scenario,
+    measured: &Measured,
+    layers: u16,
+) -> Result<(Vec<Plan>, Placed), String> {
+    let (mut plans, mut placed) = (Vec::new(), Placed::new());
+    for (number, log) in measured.sessions.iter().enumerate() {
+        let name = &scenario.sessions[number].name;
+        let pieces = log.plans.last().ok_or_else(|| format!("{name} had no plan"))?;
+        let cuts: Vec<u16> = pieces.iter().skip(1).map(|piece| piece.first).collect();
+        let ranges = pieces.iter().map(|piece| LayerRange { first: piece.first, end: piece.end });
+        let plan = Plan::from_cuts(layers, &cuts);
+        let plan = plan.filter(|plan| plan.pieces().iter().map(|piece| piece.layers).eq(ranges));
+        plans.push(plan.ok_or_else(|| format!("the plan of {name} is no pipeline"))?);
+        let session = SessionId { requester: requester_id(number), number: 0 };
+        for (index, piece) in (0..).zip(pieces) {
+            let board = measured.board_of(&piece.provider);
+            let board = board.ok_or_else(|| format!("a piece of {name} is on no board"))?;
+            placed.entry(board).or_default().insert(PieceId { session, index });
+        }
+    }
+    Ok((plans, placed))
+}
+
+/// What `starling inspect` prints of a model, as the planner sees it.
+pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
+    let layer = |layer: &Value| {
+        let work = speed_like(layer["work"].as_array()?)?;
+        Some(LayerProfile { work: Work(work), weight_bytes: layer["weight_bytes"].as_u64()? })
+    };
+    let layers: Option<Vec<LayerProfile>> =
+        inspected["layers"].as_array()?.iter().map(layer).collect();
+    let cuts: Option<Vec<u64>> =
+        inspected["cut_bytes"].as_array()?.iter().map(Value::as_u64).collect();
+    ModelProfile::new(ModelId([0; 32]), &layers?, cuts?)
+}
+
+fn speed_like(values: &[Value]) -> Option<[u64; OP_CLASSES]> {
+    let values: Option<Vec<u64>> = values.iter().map(Value::as_u64).collect();
+    values?.try_into().ok()
+}
+
+fn speed(classes: &[u64]) -> Option<Speed> {
+    Some(Speed(classes.try_into().ok()?))
+}
+
+/// The speed at which the whole model takes as long as it did.
+fn fitted(speed: &Speed, profile: &ModelProfile, per_s: f64) -> Speed {
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
+    let factor = speed.seconds(&whole.work) * per_s;
+    Speed(speed.0.map(|units| ((units as f64 * factor) as u64).max(1)))
+}
+
+fn bytes_per_s(scenario: &Scenario, machine: usize) -> u64 {
+    (scenario.machines()[machine].limits.link_mbit * 1e6 / 8.0) as u64
+}
+
+fn board_id(board: usize) -> NodeId {
+    node_id(1, board)
+}
+
+fn requester_id(session: usize) -> NodeId {
+    node_id(2, session)
+}
+
+fn node_id(kind: u8, number: usize) -> NodeId {
+    let mut id = [0; 32];
+    id[0] = kind;
+    id[1..9].copy_from_slice(&number.to_be_bytes());
+    NodeId(id)
+}
+
+/// Of one cable and a switch between two processes of one machine.
+const LATENCY: Duration = Duration::from_micros(200);
+/// Places for everything: on the testbed memory had its say already.
+const MEMORY: u64 = 1 << 50;
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Virtual time costs little.
+const WARM_UP: Duration = Duration::from_secs(60);
+const OBSERVED: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testbed::{
+        log::{NodeLog, Placed as PlacedPiece, SessionLog},
+        net::Traffic,
+    };
+
+    fn scenario(session: &str) -> Scenario {
+        let text = format!(
+            r#"
+            about = "Two boards."
+            model = {{ file = "m.onnx", image = "cat.jpg" }}
+            board = [
+                {{ name = "a", cores = 1, memory_mib = 100, link_mbit = 80 }},
+                {{ name = "b", cores = 1, memory_mib = 100, link_mbit = 80 }},
+            ]
+            session = [{{ name = "s", count = 10, {session} }}]
+            "#
+        );
+        Scenario::parse(&text).expect("it makes sense")
+    }
+
+    /// Two layers of 10 ms on two boards, over links on which a tensor takes 1 ms.
+    fn measured(alone: Option<f64>) -> Measured {
+        let node = |id: &str| NodeLog {
+            id: id.to_owned(),
+            speed: vec![1000; OP_CLASSES],
+            ..NodeLog::default()
+        };
+        let piece = |first, end, provider: &str| PlacedPiece {
+            first,
+            end,
+            provider: provider.to_owned(),
+            predicted_ms: 0.0,
+        };
+        let plans = vec![vec![piece(0, 1, "n1"), piece(1, 2, "n0")]];
+        let layer = json!({"work": [10, 0, 0, 0, 0], "weight_bytes": 5});
+        Measured {
+            zero: Instant::now(),
+            seconds: 1.0,
+            discovery_s: 1.0,
+            alone: vec![alone; 2],
+            nodes: vec![node("n0"), node("n1")],
+            sessions: vec![SessionLog { plans, ..SessionLog::default() }],
+            traffic: vec![Traffic::default(); 3],
+            granted: vec![1.0; 2],
+            memory: vec![None; 2],
+            samples: Vec::new(),
+            happened: Vec::new(),
+            profile: json!({"layers": [layer, layer], "cut_bytes": [10_000, 10_000, 10_000]}),
+        }
+    }
+
+    fn check(session: &str, alone: Option<f64>, per_s: f64, latency_ms: f64) {
+        let prediction = predict(&scenario(session), &measured(alone)).expect("it can be told");
+        let got = (prediction.per_s, prediction.sessions[0].latency_p50_ms);
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.02;
+        assert!(near(got.0, per_s) && near(got.1, latency_ms), "{session}: {got:?}");
+    }
+
+    #[test]
+    fn two_boards_in_a_row_are_a_pipeline() {
+        // 20 ms of compute, three tensors of 1 ms, and three times the latency.
+        check("in_flight = 1", None, 1000.0 / 23.6, 23.6);
+        // The slower of all steps is what counts, and the rest is waiting.
+        check("in_flight = 5", None, 100.0, 50.0);
+        check("rate_per_s = 10", None, 10.0, 23.6);
+        // Each board was seen to take 40 ms for both layers, and not 20.
+        check("in_flight = 1", Some(25.0), 1000.0 / 43.6, 43.6);
+    }
+
+    #[test]
+    fn what_can_not_be_foreseen_is_not() {
+        let mut broken = scenario("in_flight = 1");
+        broken.sessions[0].at_s = 1.0;
+        assert!(predict(&broken, &measured(None)).is_err());
+        let mut nowhere = measured(None);
+        nowhere.sessions[0].plans[0][0].provider = "n7".to_owned();
+        let error = predict(&scenario("in_flight = 1"), &nowhere).expect_err("it is nowhere");
+        assert_eq!(error, "a piece of s is on no board");
+    }
+}
