@@ -78,6 +78,8 @@ struct Processor {
     loaded: BTreeMap<PieceId, LoadOrder>,
     free_at: Timestamp,
     queued: usize,
+    // What it takes to receive or to send a byte.
+    seconds_per_byte: f64,
 }
 
 /// What an application wants of a session, and what it waits for.
@@ -136,7 +138,8 @@ impl Inference {
 
     /// A process is dead, with all that it had loaded and queued.
     pub(crate) fn forget(&mut self, place: usize, id: NodeId) {
-        self.processors[place] = Processor::default();
+        let seconds_per_byte = self.processors[place].seconds_per_byte;
+        self.processors[place] = Processor { seconds_per_byte, ..Processor::default() };
         self.streams.retain(|session, _| session.requester != id);
     }
 
@@ -154,6 +157,17 @@ impl Inference {
         let order = self.processors[place].loaded.get(&piece)?;
         let previous = neighbour(order, order.previous);
         (frame.epoch == order.epoch && from == previous).then_some(order)
+    }
+
+    /// What a machine's processor has to do with the tensors of a piece, beside computing it.
+    fn handling(&self, place: usize, order: &LoadOrder) -> Duration {
+        let profile = self.profiles.get(&order.piece.session);
+        let bytes = profile.map_or(0, |profile| {
+            let piece = profile.piece(order.layers);
+            piece.bytes_in.saturating_add(piece.bytes_out)
+        });
+        let seconds = bytes as f64 * self.processors[place].seconds_per_byte;
+        Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
     }
 
     fn input_bytes(&self, session: &SessionId) -> u64 {
@@ -195,6 +209,12 @@ impl World {
             let request = stream.add(self.now);
             self.command(place, Command::Infer { session: number, request });
         }
+    }
+
+    /// From now on a machine's processor is busy for so many seconds with each byte of a tensor that
+    /// it receives or sends: encryption, checksums and the system's work cost time too.
+    pub fn charge_for_bytes(&mut self, place: usize, seconds_per_byte: f64) {
+        self.inference.processors[place].seconds_per_byte = seconds_per_byte.max(0.0);
     }
 
     /// What was observed since the world began, or since it was last
@@ -273,10 +293,14 @@ impl World {
             return self.on_result(place, &frame, from);
         }
         let order = self.inference.accepts(place, &frame, from);
-        let Some(work) = order.and_then(|order| self.inference.work(order)) else {
+        let (handling, work) = match order {
+            Some(order) => (self.inference.handling(place, order), self.inference.work(order)),
+            None => (Duration::ZERO, None),
+        };
+        let Some(work) = work else {
             return self.ledger.see(Sighting::FrameOfAnotherPlan);
         };
-        let span = self.real_time(place, &work);
+        let span = self.real_time(place, &work) + handling;
         let processor = &mut self.inference.processors[place];
         if processor.queued >= QUEUE_MAX {
             return;
