@@ -9,7 +9,7 @@ use starling_protocol::{
     BlobId, ModelId, NodeId, Timestamp,
     model::{LayerProfile, ModelProfile, Speed, Work},
     node::{Command, Config, Event, Input, Node, Offering, Output},
-    partition::Goal,
+    partition::{Goal, Planner},
     plan::Plan,
     session::{Planning, SessionError},
     testing::node_id,
@@ -186,7 +186,7 @@ fn provider(speed: u64) -> (Offering, u64) {
 }
 
 fn throughput() -> Planning {
-    Planning::Pf(Goal::Throughput)
+    Planning::By(Planner::Pf, Goal::Throughput)
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
     model::PieceProfile,
     nats::Nats,
     node::{Event, Output},
+    partition::Planner,
     plan::Plan,
     time::Timestamp,
     wire::{Message, Stage},
@@ -25,7 +26,8 @@ impl Session {
         }
         if let Some((plan, meant)) = self.make_plan(view) {
             self.meant = meant;
-            let matched = matches!(self.planning, Planning::Matched(_));
+            let matched =
+                matches!(self.planning, Planning::Matched(_) | Planning::By(Planner::Dina, _));
             self.matching = matched.then(Matching::default);
             self.begin_auction(now, plan, view, out);
         } else if now >= since + view.config.search_max {
