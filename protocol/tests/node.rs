@@ -343,6 +343,11 @@ fn pieces_go_where_they_are_meant_to_and_stay_there() {
     let meant = vec![node_id(2), node_id(2)];
     table.open(0, Planning::Placed(plan, meant.clone()));
     assert_eq!(table.ready(), meant);
+    let bids = table.events.iter().find_map(|(_, event)| match event {
+        Event::Agreed { agreement, .. } => Some(agreement.bids),
+        _ => None,
+    });
+    assert_eq!(bids, Some(2), "two pieces at one provider don't turn each other out");
     table.pass(Duration::from_secs(90));
     assert_eq!(table.held(), [0, 0, 2, 0]);
 }
