@@ -105,6 +105,19 @@ impl Case<'_> {
         units
     }
 
+    /// Seconds that these layers take everywhere, however few of their rows are computed.
+    pub(super) fn constant(&self, layers: LayerRange) -> f64 {
+        if self.settings.layer == 0.0 {
+            return 0.0;
+        }
+        let ones = (layers.first..layers.end).map(|first| LayerRange { first, end: first + 1 });
+        let convolves = |layer: &LayerRange| {
+            let Work([dense, pointwise, depthwise, ..]) = self.profile.range(*layer).work;
+            dense.max(pointwise).max(depthwise) > 0
+        };
+        ones.filter(convolves).count() as f64 * self.settings.layer
+    }
+
     /// Whether these layers can be computed in strips.
     pub(super) fn splittable(&self, layers: LayerRange) -> bool {
         self.profile.rows().is_some_and(|map| map.splittable(layers))

@@ -113,7 +113,11 @@ impl Stages<'_> {
         let begins = begins.take_while(|begin| whole || self.case.splittable(layers(begin)));
         let busiest = |begin: usize| {
             let place = usize::from(layers(&begin).len()) - 1;
-            let each = costs.iter().map(|(costs, worker)| worker.stage(&costs[place].0));
+            let constant = self.case.constant(layers(&begin));
+            let each = costs.iter().map(|(costs, worker)| {
+                let cost = &costs[place].0;
+                worker.stage(cost).max(worker.computing(cost) + constant)
+            });
             (begin, each.fold(0.0, f64::max))
         };
         begins.map(busiest).collect()

@@ -56,6 +56,9 @@ pub struct Settings {
     pub route: Route,
     /// Seconds that transfers between two segments take beyond their bytes'.
     pub hop: f64,
+    /// Seconds that each convolution takes on every machine that computes some of it, however few
+    /// rows that are: the constant of EdgeLD's cost model.
+    pub layer: f64,
     /// The most machines in one plan, and so the most pieces of a pipeline.
     pub pieces_max: usize,
     /// More than one machine is used by `pf` only for a gain of more than this; 0.02 is 2 %.
@@ -167,6 +170,7 @@ impl Default for Settings {
             links: LinkModel::Parallel,
             route: Route::Direct,
             hop: 0.0,
+            layer: 0.0,
             pieces_max: 16,
             gain_min: 0.02,
             seed: 0,

@@ -139,7 +139,11 @@ impl Case<'_> {
         (takes, makes): (Vec<RowRange>, Vec<RowRange>),
     ) -> Task {
         let at = &self.workers[worker];
-        let seconds = if at.holds(&cost) { at.computing(&cost) } else { f64::INFINITY };
+        let seconds = if at.holds(&cost) {
+            at.computing(&cost) + self.constant(layers)
+        } else {
+            f64::INFINITY
+        };
         Task { worker, layers, seconds, takes, makes, cost }
     }
 

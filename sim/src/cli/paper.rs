@@ -1,9 +1,17 @@
 //! `paper`: a paper's claims under our model, as a folder of tables and plots.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
-use starling_sim::paper::xu2023::{self, Scale, Setup};
+use starling_sim::paper::{
+    dina2020, edgeci2024,
+    files::{self, Files},
+    xu2023::{self, Scale, Setup},
+};
+use starling_sim::plot::PlotError;
 
 use super::{CliError, Outcome, progress_bar};
 
@@ -23,6 +31,29 @@ enum Which {
     /// not available: the model is ours, and the report says what it is.
     #[command(after_help = EXAMPLES)]
     Xu2023(Xu2023),
+    /// Mohammed, Joe-Wong, Babbar, Di Francesco 2020 (DINA): the latency of one inference for a
+    /// driving camera, against two-way splits, greedy and random.
+    ///
+    /// Writes report.md, its tables as CSV and its plots as SVG. The paper's own parameters were
+    /// not available: the model is ours, and the report says what it is.
+    Dina2020(Planners),
+    /// Chen, Luo, Fang, Xiong 2024 (EdgeCI): the time of one inference on a cluster of small
+    /// devices, against layer-wise, early-fused and optimal-fused parallelism.
+    ///
+    /// Writes report.md, its tables as CSV and its plots as SVG. The paper's own parameters were
+    /// not available: the model is ours, and the report says what it is.
+    Edgeci2024(Planners),
+}
+
+/// The flags of the reports about planners.
+#[derive(Args)]
+struct Planners {
+    /// The folder to write to; made if it is not there. Files of an earlier report are replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only a few scenarios: seconds instead of a minute, and figures that say little
+    #[arg(long)]
+    quick: bool,
 }
 
 /// The flags of `starling-sim paper xu2023`.
@@ -51,6 +82,8 @@ impl Paper {
     pub(super) fn run(&self) -> Result<Outcome, CliError> {
         match &self.which {
             Which::Xu2023(flags) => flags.run(),
+            Which::Dina2020(flags) => flags.dina2020(),
+            Which::Edgeci2024(flags) => flags.edgeci2024(),
         }
     }
 }
@@ -58,7 +91,7 @@ impl Paper {
 impl Xu2023 {
     fn run(&self) -> Result<Outcome, CliError> {
         // Before the work, which takes minutes: whoever mistypes a path hears of it now.
-        self.make_folder()?;
+        make_folder(&self.out)?;
         let setup = self.setup();
         let progress = progress_bar(setup.cases() as u64);
         let results = xu2023::run(&setup, || progress.inc(1));
@@ -67,30 +100,61 @@ impl Xu2023 {
             Ok(results) => results,
             Err(failure) => return Ok(failed(&failure)),
         };
-        match xu2023::report::files(&results) {
-            Ok(files) => xu2023::report::write(&self.out, &files)?,
-            Err(error) => return Ok(failed(&error)),
-        }
-        println!("{}", self.out.join("report.md").display());
-        Ok(Outcome::Passed)
+        written(&self.out, xu2023::report::files(&results))
     }
 
     fn setup(&self) -> Setup {
         let (scale, seeds) = if self.quick { (Scale::Quick, 2) } else { (Scale::Full, 20) };
         Setup::new(self.seeds.unwrap_or(seeds), scale)
     }
+}
 
-    /// Makes the folder, and sees whether a file can be written to it.
-    fn make_folder(&self) -> Result<(), CliError> {
-        let trial = self.out.join(TRIAL);
-        let made = fs::create_dir_all(&self.out).and_then(|()| fs::write(&trial, ""));
-        made.and_then(|()| fs::remove_file(&trial)).map_err(|error| {
-            CliError::Usage(format!("cannot write to --out {}: {error}", self.out.display()))
-        })
+impl Planners {
+    fn dina2020(&self) -> Result<Outcome, CliError> {
+        make_folder(&self.out)?;
+        let scale = if self.quick { dina2020::Scale::Quick } else { dina2020::Scale::Full };
+        let progress = progress_bar(dina2020::scenario::Scenario::all(scale).len() as u64);
+        let runs = dina2020::run(scale, || progress.inc(1));
+        progress.finish_and_clear();
+        match runs {
+            Ok(runs) => written(&self.out, dina2020::report::files(&runs, scale)),
+            Err(text) => Ok(failed(&text)),
+        }
+    }
+
+    fn edgeci2024(&self) -> Result<Outcome, CliError> {
+        make_folder(&self.out)?;
+        let scale = if self.quick { edgeci2024::Scale::Quick } else { edgeci2024::Scale::Full };
+        let progress = progress_bar(edgeci2024::scenario::Scenario::all(scale).len() as u64);
+        let runs = edgeci2024::run(scale, || progress.inc(1));
+        progress.finish_and_clear();
+        match runs {
+            Ok(runs) => written(&self.out, edgeci2024::report::files(&runs, scale)),
+            Err(text) => Ok(failed(&text)),
+        }
     }
 }
 
-fn failed(failure: &dyn std::error::Error) -> Outcome {
+/// Makes the folder, and sees whether a file can be written to it.
+fn make_folder(out: &Path) -> Result<(), CliError> {
+    let trial = out.join(TRIAL);
+    let made = fs::create_dir_all(out).and_then(|()| fs::write(&trial, ""));
+    made.and_then(|()| fs::remove_file(&trial)).map_err(|error| {
+        CliError::Usage(format!("cannot write to --out {}: {error}", out.display()))
+    })
+}
+
+/// Writes the report, and says where.
+fn written(out: &Path, report: Result<Files, PlotError>) -> Result<Outcome, CliError> {
+    match report {
+        Ok(report) => files::write(out, &report)?,
+        Err(error) => return Ok(failed(&error)),
+    }
+    println!("{}", out.join("report.md").display());
+    Ok(Outcome::Passed)
+}
+
+fn failed(failure: &dyn std::fmt::Display) -> Outcome {
     eprintln!("error: {failure}");
     Outcome::Failed
 }

@@ -10,13 +10,21 @@
 //! | [`radio`] | what a link carries |
 //! | [`scenario`] | seed to the assignment problem of a building full of requesters and providers |
 //! | [`measure`] | algorithms on one case, in figures |
-//! | [`table`] | tables as Markdown and CSV |
+//! | [`site`] | a requester and a handful of machines, and what each planner makes of them |
+//! | [`observe`] | a plan in virtual time |
+//! | [`table`], [`files`] | tables as Markdown and CSV, and the files of a report |
 //! | [`xu2023`] | the paper behind the auction |
+//! | [`dina2020`], [`edgeci2024`] | the papers behind two planners |
 
+pub mod dina2020;
+pub mod edgeci2024;
+pub mod files;
 pub mod machines;
 pub mod measure;
 pub mod models;
+pub mod observe;
 pub mod radio;
 pub mod scenario;
+pub mod site;
 pub mod table;
 pub mod xu2023;

@@ -7,6 +7,7 @@ use starling_protocol::{
     id::NodeId,
     model::{LayerProfile, ModelProfile, PieceProfile, Work},
     partition::{self, Worker},
+    rows::{LayerRows, RowMap, RowRule, RowWindow, Splits, TensorRows},
 };
 
 use super::machines::Machine;
@@ -26,6 +27,15 @@ pub enum Dnn {
     Vgg16,
 }
 
+/// What a DNN looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Input {
+    /// Half of a driving camera's image, 640 x 384.
+    Camera,
+    /// The 224 x 224 of ImageNet.
+    Square,
+}
+
 impl Dnn {
     /// Every DNN.
     pub const ALL: [Self; 5] =
@@ -43,13 +53,19 @@ impl Dnn {
         }
     }
 
-    /// What its layers cost.
+    /// What its layers cost for an image of 224 x 224.
     #[must_use]
     pub fn profile(self) -> ModelProfile {
-        let stored: Stored = serde_json::from_str(self.json()).expect("a profile of `sim/data`");
-        let id = ModelId(*blake3::hash(self.json().as_bytes()).as_bytes());
-        let layers: Vec<LayerProfile> = stored.layers.iter().map(StoredLayer::profile).collect();
-        ModelProfile::new(id, &layers, stored.cut_bytes).expect("one cut more than layers")
+        profile(self.json())
+    }
+
+    /// The same for other images. Nothing where there is no such profile.
+    #[must_use]
+    pub fn profile_for(self, input: Input) -> Option<ModelProfile> {
+        match input {
+            Input::Camera => self.camera_json().map(profile),
+            Input::Square => Some(self.profile()),
+        }
     }
 
     /// Its pieces where it is cut into so many of equal time, by the protocol's own partitioner
@@ -69,6 +85,16 @@ impl Dnn {
         Some(best.plan.pieces().iter().map(|layers| profile.piece(layers)).collect())
     }
 
+    fn camera_json(self) -> Option<&'static str> {
+        match self {
+            Self::AlexNet => Some(include_str!("../../data/alexnet-camera.json")),
+            Self::MobileNetV2 => None,
+            Self::Nin => Some(include_str!("../../data/nin-camera.json")),
+            Self::ResNet34 => Some(include_str!("../../data/resnet34-camera.json")),
+            Self::Vgg16 => Some(include_str!("../../data/vgg16-camera.json")),
+        }
+    }
+
     fn json(self) -> &'static str {
         match self {
             Self::AlexNet => include_str!("../../data/alexnet.json"),
@@ -80,15 +106,30 @@ impl Dnn {
     }
 }
 
+fn profile(json: &str) -> ModelProfile {
+    let stored: Stored = serde_json::from_str(json).expect("a profile of `sim/data`");
+    let id = ModelId(*blake3::hash(json.as_bytes()).as_bytes());
+    let layers: Vec<LayerProfile> = stored.layers.iter().map(StoredLayer::profile).collect();
+    let tensors = stored.tensors.into_iter();
+    let tensors = tensors.map(|(height, row_bytes)| TensorRows { height, row_bytes }).collect();
+    let flow = stored.layers.into_iter().map(StoredLayer::rows).collect();
+    let rows = RowMap::new(tensors, flow, stored.frontiers).expect("of the same tensors");
+    let profile = ModelProfile::new(id, &layers, stored.cut_bytes);
+    profile.expect("one cut more than layers").with_rows(rows)
+}
+
 #[derive(Deserialize)]
 struct Stored {
     layers: Vec<StoredLayer>,
     cut_bytes: Vec<u64>,
+    tensors: Vec<(u32, u64)>,
+    frontiers: Vec<Vec<u32>>,
 }
 
-/// Class, FLOP, bytes of weights.
+/// Class, FLOP, bytes of weights, tensors read and made, and which rows of those read are needed;
+/// nothing if all are, for all rows at once.
 #[derive(Deserialize)]
-struct StoredLayer(Class, u64, u64);
+struct StoredLayer(Class, u64, u64, Vec<u32>, Vec<u32>, Option<Vec<Rule>>);
 
 /// The op classes of [`Work`], in its order.
 #[derive(Clone, Copy, Deserialize)]
@@ -101,17 +142,52 @@ enum Class {
     Memory,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Rule {
+    Named(Name),
+    /// Kernel, stride, dilation, rows of padding before.
+    Window(u32, u32, u32, u32),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Name {
+    All,
+    Same,
+}
+
 impl StoredLayer {
     fn profile(&self) -> LayerProfile {
         let mut work = Work::default();
         work.0[self.0 as usize] = self.1;
         LayerProfile { work, weight_bytes: self.2 }
     }
+
+    fn rows(self) -> LayerRows {
+        let Self(.., inputs, outputs, rules) = self;
+        let splits = if rules.is_some() { Splits::ByRows } else { Splits::No };
+        let rules = rules.unwrap_or_else(|| vec![Rule::Named(Name::All); inputs.len()]);
+        let inputs = inputs.into_iter().zip(rules.into_iter().map(Rule::rule)).collect();
+        LayerRows { inputs, outputs, splits }
+    }
+}
+
+impl Rule {
+    fn rule(self) -> RowRule {
+        match self {
+            Self::Named(Name::All) => RowRule::All,
+            Self::Named(Name::Same) => RowRule::Same,
+            Self::Window(kernel, stride, dilation, before) => {
+                RowRule::Window(RowWindow { kernel, stride, dilation, before })
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use starling_protocol::plan::LayerRange;
+    use starling_protocol::plan::{LayerRange, Piece};
 
     use super::*;
 
@@ -133,6 +209,29 @@ mod tests {
         check(Dnn::Nin, 17, 1100.0, 7.6);
         check(Dnn::ResNet34, 56, 3660.0, 21.8);
         check(Dnn::Vgg16, 22, 15_470.0, 138.4);
+    }
+
+    #[test]
+    fn halves_of_an_image_are_as_much_as_the_whole_and_a_halo() {
+        for (dnn, input) in
+            Dnn::ALL.into_iter().flat_map(|d| [(d, Input::Square), (d, Input::Camera)])
+        {
+            let Some(profile) = dnn.profile_for(input) else { continue };
+            let map = profile.rows().expect("all have rows");
+            // Up to the last cut before which everything splits.
+            let end = (1..=profile.layers())
+                .take_while(|end| map.splittable(LayerRange { first: 0, end: *end }));
+            let layers = LayerRange { first: 0, end: end.last().expect("the first layer splits") };
+            let whole = profile.range(layers);
+            let strips = map.divide(layers.end, &[1.0, 1.0]).into_iter();
+            let strips: Vec<PieceProfile> =
+                strips.map(|rows| profile.piece(&Piece { layers, rows })).collect();
+            let work: u64 = strips.iter().map(|strip| strip.work.total()).sum();
+            let out: u64 = strips.iter().map(|strip| strip.bytes_out).sum();
+            assert!(work >= whole.work.total(), "{dnn:?}");
+            assert_eq!(out, whole.bytes_out, "{dnn:?}");
+            assert!(strips.iter().all(|strip| strip.work.total() < whole.work.total()), "{dnn:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The report: Markdown for people, CSV for programs, SVG for both.
 
-use std::{fs, io, path::Path};
-
 use super::{
     LARGE, Results, Scale,
     claims::{self, Claims, Unit, names},
@@ -11,6 +9,7 @@ use super::{
 use crate::{
     baseline::Algorithm,
     paper::{
+        files::{Files, csv},
         measure::{Run, Share},
         radio,
         scenario::{CLUSTER, CLUSTER_DEVIATION_M, EPS, PIECES_EACH, SLOTS_OF_SHARE},
@@ -18,17 +17,6 @@ use crate::{
     },
     plot::PlotError,
 };
-
-/// Files by name, ready to be written.
-pub type Files = Vec<(String, String)>;
-
-/// Writes all files of a report into a folder.
-///
-/// # Errors
-/// If a file can't be written.
-pub fn write(folder: &Path, files: &Files) -> io::Result<()> {
-    files.iter().try_for_each(|(name, text)| fs::write(folder.join(name), text))
-}
 
 /// All files of the report.
 ///
@@ -38,7 +26,6 @@ pub fn files(results: &Results) -> Result<Files, PlotError> {
     let claims = Claims::of(results);
     let tables = Tables::of(results, &claims);
     let mut files = vec![("report.md".to_owned(), markdown(results, &claims, &tables))];
-    let csv = |table: &Table| (format!("{}.csv", table.name), table.csv());
     files.extend(tables.all().map(csv));
     files.push(("inference_time.svg".to_owned(), plots::speed(&claims).svg()?));
     files.push(("fairness.svg".to_owned(), plots::fairness(&claims).svg()?));
