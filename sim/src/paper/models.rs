@@ -80,7 +80,7 @@ impl Dnn {
     ) -> Option<Vec<PieceProfile>> {
         let profile = self.profile();
         let provider = Provider { speed: machine.speed(), bandwidth, memory_free: u64::MAX };
-        let worker = Worker { node: NodeId([0; 32]), provider, sharers: 1 };
+        let worker = Worker { node: NodeId([0; 32]), provider, sharers: 1, room: u16::MAX };
         let best = partition::balance(&profile, &vec![worker; pieces])?;
         Some(best.plan.pieces().iter().map(|layers| profile.piece(layers)).collect())
     }
