@@ -82,8 +82,8 @@ impl Worker {
         self.jobs.try_send(Task::Run(job)).is_ok()
     }
 
-    /// Measures the node's speed in about `budget`, throttle and the system's quota included: at
-    /// full speed, times the share. The pauses themselves come too seldom to be seen by runs of a
+    /// Measures the node's speed in about `budget` of processor time, throttle and the system's
+    /// quota included: at full speed, times the share. The pauses themselves come too seldom to be seen by runs of a
     /// millisecond.
     pub(crate) async fn measure(&self, budget: Duration) -> Option<calibrate::Speed> {
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -105,8 +105,11 @@ fn carry_out(task: Task, config: WorkConfig) {
             (job.done)(Done { outputs, queue, compute: began.elapsed() });
         }
         Task::Measure { budget, done } => {
+            let granted = granted(config);
+            // As many runs as without a quota, or too few of them would go undisturbed.
+            let budget = budget.div_f64(granted).min(MEASURE_MAX);
             let mut speed = calibrate::measure(budget, config.options);
-            let share = config.throttle.unwrap_or(1.0) * granted(config);
+            let share = config.throttle.unwrap_or(1.0) * granted;
             speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
@@ -152,6 +155,8 @@ fn thread_time() -> Duration {
 /// The most jobs that wait. Credits and request windows keep the queue far below.
 const QUEUE_MAX: usize = 512;
 const SLEEP_MIN: Duration = Duration::from_micros(500);
+/// No node takes longer to start, however little of a processor it may use.
+const MEASURE_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,8 @@ struct Processor {
     loaded: BTreeMap<PieceId, Loaded>,
     free_at: Timestamp,
     queued: usize,
+    // What it takes to receive or to send a byte.
+    seconds_per_byte: f64,
 }
 
 /// A piece that takes inputs, and those of which not all parts have come.
@@ -145,7 +147,8 @@ impl Inference {
 
     /// A process is dead, with all that it had loaded and queued.
     pub(crate) fn forget(&mut self, place: usize, id: NodeId) {
-        self.processors[place] = Processor::default();
+        let seconds_per_byte = self.processors[place].seconds_per_byte;
+        self.processors[place] = Processor { seconds_per_byte, ..Processor::default() };
         self.streams.retain(|session, _| session.requester != id);
     }
 
@@ -162,6 +165,17 @@ impl Inference {
         let piece = PieceId { session: frame.session, index: frame.index? };
         let loaded = self.processors[place].loaded.get_mut(&piece)?;
         (frame.epoch == loaded.order.epoch).then_some(loaded)
+    }
+
+    /// What a machine's processor has to do with the tensors of a piece, beside computing it.
+    fn handling(&self, place: usize, order: &LoadOrder) -> Duration {
+        let profile = self.profiles.get(&order.piece.session);
+        let bytes = profile.map_or(0, |profile| {
+            let piece = profile.piece(&order.computes());
+            piece.bytes_in.saturating_add(piece.bytes_out)
+        });
+        let seconds = bytes as f64 * self.processors[place].seconds_per_byte;
+        Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
     }
 
     fn bytes(&self, session: &SessionId, cut: u16, link: &Link) -> u64 {
@@ -197,6 +211,12 @@ impl World {
             let request = stream.add(self.now);
             self.command(place, Command::Infer { session: number, request });
         }
+    }
+
+    /// From now on a machine's processor is busy for so many seconds with each byte of a tensor that
+    /// it receives or sends: encryption, checksums and the system's work cost time too.
+    pub fn charge_for_bytes(&mut self, place: usize, seconds_per_byte: f64) {
+        self.inference.processors[place].seconds_per_byte = seconds_per_byte.max(0.0);
     }
 
     /// What was observed since the world began, or since it was last
@@ -292,7 +312,7 @@ impl World {
 
     fn queue(&mut self, place: usize, order: &LoadOrder, frame: Frame) {
         let Some(work) = self.inference.work(order) else { return };
-        let span = self.real_time(place, &work);
+        let span = self.real_time(place, &work) + self.inference.handling(place, order);
         let processor = &mut self.inference.processors[place];
         if processor.queued >= QUEUE_MAX {
             return;

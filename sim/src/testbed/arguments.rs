@@ -51,6 +51,19 @@ impl Arguments<'_> {
         arguments
     }
 
+    /// The whole model on whichever board is best, asked for by the first session's machine.
+    pub(super) fn served(&self, boards: usize) -> Vec<OsString> {
+        let mut arguments = words(&["--json", "infer", "--no-compute", "--events"]);
+        arguments.extend(words(&["--wait", SEARCH_S, "--nodes", &boards.to_string()]));
+        // One after the other, no split beats its own fastest machine.
+        arguments.extend(words(&["--goal", "latency", "--in-flight", "3"]));
+        arguments.extend(words(&["--duration", &self.scenario.run.alone_s.to_string()]));
+        arguments.extend(self.link(self.scenario.machine_of(&self.scenario.sessions[0])));
+        arguments.extend(self.model());
+        arguments.extend(["--data".into(), self.data("served")]);
+        arguments
+    }
+
     /// A session's requester, with so many boards to look for.
     pub(super) fn session(&self, number: usize, boards: usize) -> Vec<OsString> {
         let session = &self.scenario.sessions[number];

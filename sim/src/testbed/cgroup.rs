@@ -40,12 +40,24 @@ impl Groups {
         for folder in groups.hierarchies.folders() {
             make(&folder.join(name))?;
         }
-        if let Hierarchies::V2(root) = &groups.hierarchies {
-            for folder in [root.clone(), root.join(name)] {
-                write(&folder.join("cgroup.subtree_control"), "+cpu +memory")?;
+        groups.prepare()?;
+        Ok(groups)
+    }
+
+    /// The boards get their quotas whatever else runs here: they come first.
+    fn prepare(&self) -> Result<(), Failure> {
+        match &self.hierarchies {
+            Hierarchies::V1 { cpu, .. } => {
+                write(&cpu.join(&self.name).join("cpu.shares"), "262144")
+            }
+            Hierarchies::V2(root) => {
+                let parent = root.join(&self.name);
+                for folder in [root, &parent] {
+                    write(&folder.join("cgroup.subtree_control"), "+cpu +memory")?;
+                }
+                write(&parent.join("cpu.weight"), "10000")
             }
         }
-        Ok(groups)
     }
 
     /// One machine more. Returns its number, from 0.
@@ -280,6 +292,7 @@ mod tests {
         assert_eq!(hierarchies, Hierarchies::V2(root.to_owned()));
         let mut groups = Groups { hierarchies, name: "t".to_owned(), machines: Vec::new() };
         make(&root.join("t")).expect("made");
+        groups.prepare().expect("prepared");
         let limits = Limits { cores: Some(0.25), memory_mib: Some(64), link_mbit: 1.0 };
         let machine = groups.add(&limits).expect("added");
         let group = root.join("t/0");
@@ -292,6 +305,9 @@ mod tests {
         assert_eq!(groups.entrances(machine), [group.join("cgroup.procs")]);
         for file in ["cpu.max", "memory.max", "cpu.stat", "memory.peak"] {
             fs::remove_file(group.join(file)).expect("there");
+        }
+        for file in ["cgroup.subtree_control", "cpu.weight"] {
+            fs::remove_file(root.join("t").join(file)).expect("written");
         }
         drop(groups);
         assert!(!root.join("t").exists());

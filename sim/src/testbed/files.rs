@@ -46,7 +46,7 @@ fn inferences(report: &Report) -> String {
 }
 
 fn boards(report: &Report) -> String {
-    let head = "board,cores,memory_mib,link_mbit,alone_per_s,pieces,busy,sent_bytes,\
+    let head = "board,cores,memory_mib,link_mbit,claimed_per_s,alone_per_s,pieces,busy,sent_bytes,\
                 received_bytes,memory_peak_bytes\n";
     let or_nothing = |figure: Option<f64>| figure.map(|x| x.to_string()).unwrap_or_default();
     let row = |board: &super::BoardReport| {
@@ -56,6 +56,7 @@ fn boards(report: &Report) -> String {
             or_nothing(limits.cores),
             or_nothing(limits.memory_mib.map(|mib| mib as f64)),
             limits.link_mbit.to_string(),
+            or_nothing(board.claimed_per_s),
             or_nothing(board.alone_per_s),
             board.pieces.to_string(),
             format!("{:.4}", board.busy),
@@ -168,7 +169,7 @@ mod tests {
             ("report.json", "\"of_bound\": 0.5"),
             ("report.txt", "50 % of the bound"),
             ("inferences.csv", "s,3.0000,103.000,1e-6\n"),
-            ("boards.csv", "a,0.5,100,80,4,1,0.8000,1,2,1048576\n"),
+            ("boards.csv", "a,0.5,100,80,2,4,1,0.8000,1,2,1048576\n"),
             ("busy.csv", "at_s,a,b\n10.000,0.8000,0.8000\n"),
             ("throughput-over-time.svg", "b freezes"),
             ("latency-over-time.svg", "milliseconds"),

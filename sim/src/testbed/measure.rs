@@ -17,6 +17,8 @@ pub(super) struct Measured {
     pub(super) discovery_s: f64,
     /// Whole models a second of each board alone, where that was asked for and it could.
     pub(super) alone: Vec<Option<f64>>,
+    /// Of the one that had the whole model over its link, where that was asked for.
+    pub(super) served: Option<Served>,
     /// By board.
     pub(super) nodes: Vec<NodeLog>,
     /// By session.
@@ -31,8 +33,21 @@ pub(super) struct Measured {
     pub(super) samples: Vec<Sample>,
     /// What happened, as it was said, and when.
     pub(super) happened: Vec<(f64, String)>,
+    /// The part of the time that this machine's processors were idle, where the system says so.
+    pub(super) idle: Option<f64>,
     /// The output of `starling inspect`.
     pub(super) profile: serde_json::Value,
+}
+
+/// What a board did that computed the whole model for a requester elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Served {
+    /// Which.
+    pub(super) board: usize,
+    /// Outputs a second.
+    pub(super) per_s: f64,
+    /// Core seconds for each of them.
+    pub(super) core_s: f64,
 }
 
 /// The core seconds that each board has used until a moment.
@@ -96,6 +111,35 @@ impl Measured {
     }
 }
 
+/// What the processors of this machine did since it was started, in ticks of a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Ticks {
+    idle: f64,
+    all: f64,
+}
+
+impl Ticks {
+    /// Until now; nothing where the system doesn't say.
+    pub(super) fn now() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The idle part of the time since then.
+    pub(super) fn idle_since(self, before: Self) -> f64 {
+        (self.idle - before.idle) / (self.all - before.all).max(1.0)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<f64> =
+            line.split_whitespace().filter_map(|ticks| ticks.parse().ok()).collect();
+        // For users, the same politely, for the system, idle, waiting for disks, ...; guests last,
+        // which users' have in them.
+        let idle = ticks.get(3)? + ticks.get(4)?;
+        Some(Self { idle, all: ticks.iter().take(8).sum() })
+    }
+}
+
 /// The value that this share of all values is not above; nothing of none.
 pub(super) fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -107,6 +151,15 @@ pub(super) fn percentile(values: &[f64], share: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idleness_is_read_from_the_ticks() {
+        let stat = |text: &str| Ticks::parse(text).expect("ticks");
+        let before = stat("cpu  10 0 10 100 20 0 0 0 7 0\ncpu0 1 1 1 1 1\n");
+        let after = stat("cpu  40 0 20 150 30 0 0 0 9 0\n");
+        assert!((after.idle_since(before) - 0.6).abs() < 1e-9);
+        assert_eq!(Ticks::parse("intr 1 2 3"), None);
+    }
 
     #[test]
     fn percentiles_are_values_that_were_there() {

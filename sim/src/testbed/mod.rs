@@ -100,6 +100,7 @@ pub fn run(
     let mut stage = Stage::set_up(scenario, starling, stop, say)?;
     stage.start_boards(say)?;
     stage.run_alone(say)?;
+    stage.run_served(say)?;
     stage.play(say)?;
     let measured = stage.measured()?;
     // All machines are gone before the simulator needs the processor.

@@ -97,6 +97,7 @@ impl<'a> Play<'a> {
         };
         let mut world = World::new(0, Settings { network: links, ..Settings::default() });
         let (plans, placed) = placement(scenario, measured, profile.layers())?;
+        let core_s = core_s_per_byte(scenario, measured);
         let corrected = measured.alone.iter().all(Option::is_some);
         for (board, node) in measured.nodes.iter().enumerate() {
             let speed = speed(&node.speed).ok_or("a board has no speed")?;
@@ -109,6 +110,9 @@ impl<'a> Play<'a> {
             config.book.memory = MEMORY;
             let place = world.add(config);
             world.admit_only(place, placed.get(&board).cloned().unwrap_or_default());
+            if let (Some(core_s), Some(cores)) = (core_s, scenario.boards[board].cores()) {
+                world.charge_for_bytes(place, core_s / cores);
+            }
         }
         for (number, session) in scenario.sessions.iter().enumerate() {
             let mut config = Config::new(requester_id(number), Speed::default(), 1);
@@ -221,6 +225,23 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
     ModelProfile::new(ModelId([0; 32]), &layers?, cuts?)
 }
 
+/// What a byte over its link cost the board that had the whole model, in core seconds: what it
+/// used beyond what it uses without a link.
+pub(super) fn core_s_per_byte(scenario: &Scenario, measured: &Measured) -> Option<f64> {
+    let (served, profile) = (measured.served?, model_profile(&measured.profile)?);
+    let alone = scenario.boards[served.board].cores()? / measured.alone[served.board]?;
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
+    let bytes = (whole.bytes_in + whole.bytes_out).max(1) as f64;
+    Some(((served.core_s - alone) / bytes).max(0.0))
+}
+
+/// Whole models a second at a speed that a board claims.
+pub(super) fn claimed_per_s(inspected: &Value, classes: &[u64]) -> Option<f64> {
+    let (profile, speed) = (model_profile(inspected)?, speed(classes)?);
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
+    Some(1.0 / speed.seconds(&whole.work))
+}
+
 fn speed_like(values: &[Value]) -> Option<[u64; OP_CLASSES]> {
     let values: Option<Vec<u64>> = values.iter().map(Value::as_u64).collect();
     values?.try_into().ok()
@@ -274,6 +295,7 @@ mod tests {
     use super::*;
     use crate::testbed::{
         log::{NodeLog, Placed as PlacedPiece, SessionLog},
+        measure::Served,
         net::Traffic,
     };
 
@@ -312,6 +334,7 @@ mod tests {
             seconds: 1.0,
             discovery_s: 1.0,
             alone: vec![alone; 2],
+            served: None,
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![SessionLog { plans, ..SessionLog::default() }],
             traffic: vec![Traffic::default(); 3],
@@ -319,6 +342,7 @@ mod tests {
             memory: vec![None; 2],
             samples: Vec::new(),
             happened: Vec::new(),
+            idle: None,
             profile: json!({"layers": [layer, layer], "cut_bytes": [10_000, 10_000, 10_000]}),
         }
     }
@@ -339,6 +363,16 @@ mod tests {
         check("rate_per_s = 10", None, 10.0, 23.6);
         // Each board was seen to take 40 ms for both layers, and not 20.
         check("in_flight = 1", Some(25.0), 1000.0 / 43.6, 43.6);
+    }
+
+    #[test]
+    fn bytes_cost_the_processors_time() {
+        let scenario = scenario("in_flight = 5");
+        let mut measured = measured(Some(50.0));
+        // 20 ms of compute, and 2 ms for 20,000 bytes.
+        measured.served = Some(Served { board: 0, per_s: 45.0, core_s: 0.022 });
+        let prediction = predict(&scenario, &measured).expect("it can be told");
+        assert!((prediction.per_s - 1000.0 / 12.0).abs() < 1.0, "{}", prediction.per_s);
     }
 
     #[test]

@@ -82,6 +82,10 @@ pub struct Alone {
     pub sum_per_s: f64,
     /// The sessions' throughput over the best board's.
     pub speedup: f64,
+    /// What one board gave a second that had the whole model over its link.
+    pub served_per_s: Option<f64>,
+    /// The core seconds that a byte cost it which came or went over its link.
+    pub core_s_per_byte: Option<f64>,
 }
 
 /// One session.
@@ -150,6 +154,8 @@ pub struct BoardReport {
     pub name: String,
     /// What it may use.
     pub limits: Limits,
+    /// Whole models a second, as its calibration says.
+    pub claimed_per_s: Option<f64>,
     /// Whole models a second, alone.
     pub alone_per_s: Option<f64>,
     /// Pieces of all sessions that were there last.
@@ -185,7 +191,7 @@ impl Report {
             boards,
             prediction: None,
             happened: measured.happened.clone(),
-            warnings,
+            warnings: warnings.into_iter().chain(crowded(measured)).collect(),
             inferences: measured.sessions.iter().map(|log| rows(measured, log)).collect(),
             busy: busy(scenario, measured),
         }
@@ -206,6 +212,7 @@ fn board_of(scenario: &Scenario, measured: &Measured, board: usize) -> BoardRepo
     BoardReport {
         name: scenario.boards[board].name.clone(),
         limits: scenario.machines()[board].limits,
+        claimed_per_s: predict::claimed_per_s(&measured.profile, &measured.nodes[board].speed),
         alone_per_s: measured.alone[board],
         pieces: last.flatten().filter(|piece| piece.provider == *id).count(),
         busy: measured.used(board) / measured.granted[board].max(f64::MIN_POSITIVE),
@@ -275,6 +282,8 @@ fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
         best_per_s: best,
         sum_per_s: rates.iter().sum(),
         speedup: per_s / best,
+        served_per_s: measured.served.map(|served| served.per_s),
+        core_s_per_byte: predict::core_s_per_byte(scenario, measured),
     });
     let links_per_s = links(scenario, measured);
     let bound = alone.map(|alone| alone.sum_per_s.min(links_per_s.unwrap_or(f64::INFINITY)));
@@ -329,6 +338,19 @@ fn rows(measured: &Measured, log: &SessionLog) -> Vec<Row> {
     log.inferences.iter().map(row).collect()
 }
 
+/// Says so if other programs wanted more of the processors than there was. Boards come before them,
+/// but share caches, and a processor has to be taken away from somebody first.
+fn crowded(measured: &Measured) -> Option<String> {
+    let idle = measured.idle?;
+    (idle < IDLE_MIN).then(|| {
+        format!(
+            "this machine's processors were idle for {:.0} % of the time only: other programs have \
+             disturbed the boards",
+            idle * 100.0
+        )
+    })
+}
+
 /// Each board's share of the quota that it began with.
 fn busy(scenario: &Scenario, measured: &Measured) -> Vec<(f64, Vec<f64>)> {
     let machines = scenario.machines();
@@ -353,6 +375,8 @@ fn rate<'a>(inferences: impl Iterator<Item = &'a Inference>) -> f64 {
     if span > 0.0 { (ends.len() - 1) as f64 / span } else { 0.0 }
 }
 
+/// With less of the processors idle, boards wait for other programs.
+const IDLE_MIN: f64 = 0.1;
 /// What an output may differ from that of a local run, in parts of its peak.
 const ERROR_MAX: f64 = 1e-4;
 
@@ -365,7 +389,7 @@ pub(super) mod tests {
     use super::*;
     use crate::testbed::{
         log::{NodeLog, PieceTime, Placed},
-        measure::Sample,
+        measure::{Sample, Served},
         net::Traffic,
     };
 
@@ -385,7 +409,8 @@ pub(super) mod tests {
     /// Ten outputs in ten seconds, over two boards that are as good as four and two a second.
     fn measured() -> Measured {
         let zero = Instant::now();
-        let node = |id: &str| NodeLog { id: id.to_owned(), ..NodeLog::default() };
+        let node =
+            |id: &str| NodeLog { id: id.to_owned(), speed: vec![100; 5], ..NodeLog::default() };
         let piece = |first, end, provider: &str| Placed {
             first,
             end,
@@ -418,6 +443,7 @@ pub(super) mod tests {
             seconds: 10.0,
             discovery_s: 1.5,
             alone: vec![Some(4.0), Some(2.0)],
+            served: Some(Served { board: 0, per_s: 3.0, core_s: 0.225 }),
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![log],
             traffic: vec![Traffic { sent: 1, received: 2 }; 3],
@@ -428,6 +454,7 @@ pub(super) mod tests {
                 Sample { at_s: 10.0, used: vec![5.0, 3.0] },
             ],
             happened: vec![(4.0, "b freezes".to_owned())],
+            idle: Some(0.5),
             profile: json!({"layers": vec![layer; 5], "cut_bytes": [500_000, 9, 9, 9, 9, 100]}),
         }
     }
@@ -449,7 +476,7 @@ pub(super) mod tests {
         let busy: Vec<f64> = report.boards.iter().map(|board| board.busy).collect();
         assert_eq!(busy, [0.8, 0.8]);
         assert_eq!(report.busy, [(10.0, vec![0.8, 0.8])]);
-        assert_eq!(report.boards[1].pieces, 1);
+        assert_eq!((report.boards[1].pieces, report.boards[1].claimed_per_s), (1, Some(2.0)));
         assert!(report.is_good());
     }
 
@@ -458,9 +485,20 @@ pub(super) mod tests {
         let flock = report().flock;
         let alone = flock.alone.expect("it was measured");
         assert_eq!((alone.best_per_s, alone.sum_per_s, alone.speedup), (4.0, 6.0, 0.25));
+        // A tenth of a core second for half a million bytes, beside an eighth to compute.
+        let per_byte = alone.core_s_per_byte.expect("it was measured");
+        assert!((per_byte - 0.1 / 500_100.0).abs() < 1e-12, "{per_byte}");
         // A million bytes a second, half a million an input.
         assert_eq!((flock.links_per_s, flock.bound_per_s), (Some(2.0), Some(2.0)));
         assert_eq!(flock.of_bound, Some(0.5));
+    }
+
+    #[test]
+    fn a_crowded_machine_is_a_warning() {
+        for (idle, warnings) in [(None, 0), (Some(0.3), 0), (Some(0.05), 1)] {
+            let report = Report::new(&scenario(), &Measured { idle, ..measured() }, Vec::new());
+            assert_eq!(report.warnings.len(), warnings, "{idle:?}");
+        }
     }
 
     #[test]

@@ -293,7 +293,7 @@ impl Scenario {
     /// The cores of all boards together.
     #[must_use]
     pub fn cores(&self) -> f64 {
-        self.boards.iter().filter_map(|board| board.limits()?.cores).sum()
+        self.boards.iter().filter_map(Board::cores).sum()
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {
@@ -389,6 +389,11 @@ impl Board {
             memory_mib: Some(self.memory_mib.or(preset.and_then(|preset| preset.memory_mib))?),
             link_mbit: self.link_mbit.or(preset.map(|preset| preset.link_mbit))?,
         })
+    }
+
+    /// Its share of the processor.
+    pub(super) fn cores(&self) -> Option<f64> {
+        self.limits().and_then(|limits| limits.cores)
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {

@@ -16,7 +16,7 @@ use super::{
     cgroup::Groups,
     command,
     log::{NodeLog, SessionLog},
-    measure::{Granted, Measured, Sample},
+    measure::{Granted, Measured, Sample, Served, Ticks},
     net::{Lan, Traffic},
     process::{Home, Process, Word},
     scenario::{Scenario, Verb},
@@ -45,12 +45,16 @@ pub(super) struct Stage<'a> {
     discovery_s: f64,
     nodes: Vec<NodeLog>,
     alone: Vec<Option<f64>>,
+    trial: SessionLog,
+    served: Option<Served>,
     sessions: Vec<SessionLog>,
     dead: Vec<bool>,
     traffic: Vec<Traffic>,
     granted: Granted,
     samples: Vec<Sample>,
     happened: Vec<(f64, String)>,
+    ticks: Option<Ticks>,
+    idle: Option<f64>,
     profile: Value,
 }
 
@@ -71,6 +75,8 @@ enum Role {
     Node(usize),
     /// The requester of a session.
     Session(usize),
+    /// That of the whole model on one board.
+    Trial,
 }
 
 impl<'a> Stage<'a> {
@@ -105,12 +111,16 @@ impl<'a> Stage<'a> {
             discovery_s: 0.0,
             nodes: vec![NodeLog::default(); boards],
             alone: vec![None; boards],
+            trial: SessionLog::default(),
+            served: None,
             sessions: vec![SessionLog::default(); scenario.sessions.len()],
             dead: vec![false; scenario.machines().len()],
             traffic: Vec::new(),
             granted: Granted::new(cores.map(Option::unwrap_or_default).collect(), now),
             samples: Vec::new(),
             happened: Vec::new(),
+            ticks: None,
+            idle: None,
             profile: Value::Null,
         };
         say(&format!("computing what {} must give", scenario.model.file.display()));
@@ -175,6 +185,40 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Lets one board run the whole model for a requester: what it takes beyond computing is what
+    /// its link costs its processor.
+    pub(super) fn run_served(&mut self, say: Say<'_>) -> Result<(), Failure> {
+        if self.scenario.run.alone_s == 0.0 {
+            return Ok(());
+        }
+        say("the best board with the whole model, over its link");
+        let boards = self.scenario.boards.len();
+        let machine = self.scenario.machine_of(&self.scenario.sessions[0]);
+        self.start(machine, Role::Trial, &self.arguments.served(boards))?;
+        let over = |stage: &Self| {
+            stage.running.iter().any(|running| running.role == Role::Trial && running.over)
+        };
+        self.wait_for("a board over its link", |stage| stage.trial.is_ready() || over(stage))?;
+        let before = self.used()?;
+        self.wait_for("a board over its link", over)?;
+        let after = self.used()?;
+        let outputs = self.trial.inferences.len() as f64;
+        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
+        let plan = self.trial.plans.last().filter(|plan| plan.len() == 1);
+        let provider = plan.map(|plan| &plan[0].provider);
+        let board =
+            provider.and_then(|provider| self.nodes.iter().position(|node| node.id == *provider));
+        self.served = board.zip(per_s).map(|(board, per_s)| Served {
+            board,
+            per_s,
+            core_s: (after[board] - before[board]) / outputs.max(1.0),
+        });
+        if self.served.is_none() {
+            say(&format!("no board could: {}", self.reason_of(Role::Trial)));
+        }
+        Ok(())
+    }
+
     /// The sessions and events of the scenario, until the last session is over.
     pub(super) fn play(&mut self, say: Say<'_>) -> Result<(), Failure> {
         let scenario = self.scenario;
@@ -217,6 +261,7 @@ impl<'a> Stage<'a> {
             seconds: self.ended.duration_since(self.zero).as_secs_f64(),
             discovery_s: self.discovery_s,
             alone: std::mem::take(&mut self.alone),
+            served: self.served,
             nodes: std::mem::take(&mut self.nodes),
             sessions: std::mem::take(&mut self.sessions),
             traffic: std::mem::take(&mut self.traffic),
@@ -224,6 +269,7 @@ impl<'a> Stage<'a> {
             memory: boards.map(|board| self.groups.memory_peak(board)).collect(),
             samples: std::mem::take(&mut self.samples),
             happened: std::mem::take(&mut self.happened),
+            idle: self.idle,
             profile: self.profile.take(),
         })
     }
@@ -283,12 +329,28 @@ impl<'a> Stage<'a> {
                 self.alone[board] = line["report"]["per_s"].as_f64();
             }
             Role::Alone(_) => {}
+            Role::Trial => self.trial.hear(word.at, line),
         }
     }
 
     fn all_acquainted(&self) -> bool {
         let others = self.nodes.len() - 1;
         self.nodes.iter().all(|node| !node.speed.is_empty() && node.knows.len() >= others)
+    }
+
+    /// Listens until that is so, no longer than anything may take, and fails if a node ends.
+    fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
+        let limit = self.scenario.run.limit_s;
+        let until = Instant::now() + seconds(limit);
+        while !done(self) {
+            self.listen(Instant::now() + LOOK_EVERY)?;
+            self.complain_of(|role| matches!(role, Role::Node(_)))?;
+            if Instant::now() >= until {
+                let text = format!("{what}: not done after {limit} s; raise limit_s");
+                return Err(Failure::Slow(text));
+            }
+        }
+        Ok(())
     }
 
     /// Fails if one of these processes has ended.
@@ -395,6 +457,7 @@ impl<'a> Stage<'a> {
 
     fn begin_measuring(&mut self) -> Result<(), Failure> {
         self.zero = Instant::now();
+        self.ticks = Ticks::now();
         self.granted = Granted::new(self.granted.cores.clone(), self.zero);
         self.traffic = self.lan.traffic()?;
         self.sample()
@@ -403,6 +466,8 @@ impl<'a> Stage<'a> {
     fn end_measuring(&mut self) -> Result<(), Failure> {
         self.sample()?;
         self.ended = Instant::now();
+        let ticks = self.ticks.zip(Ticks::now());
+        self.idle = ticks.map(|(before, after)| after.idle_since(before));
         self.granted.count();
         let before = std::mem::take(&mut self.traffic);
         let moved = self.lan.traffic()?.into_iter().zip(before).map(|(after, before)| Traffic {
@@ -422,11 +487,14 @@ impl<'a> Stage<'a> {
     }
 
     fn sample(&mut self) -> Result<(), Failure> {
-        let boards = 0..self.nodes.len();
-        let used: Result<Vec<f64>, Failure> =
-            boards.map(|board| self.groups.cpu_seconds(board)).collect();
-        self.samples.push(Sample { at_s: self.zero.elapsed().as_secs_f64(), used: used? });
+        let used = self.used()?;
+        self.samples.push(Sample { at_s: self.zero.elapsed().as_secs_f64(), used });
         Ok(())
+    }
+
+    /// The core seconds of each board so far.
+    fn used(&self) -> Result<Vec<f64>, Failure> {
+        (0..self.nodes.len()).map(|board| self.groups.cpu_seconds(board)).collect()
     }
 
     /// Lets all nodes leave in good order.
@@ -447,6 +515,7 @@ impl Role {
             Self::Alone(_) => "alone",
             Self::Node(_) => "node",
             Self::Session(_) => "session",
+            Self::Trial => "trial",
         }
     }
 }

@@ -62,16 +62,22 @@ fn pieces(pieces: &[PieceReport]) -> String {
 }
 
 fn boards(report: &Report) -> String {
-    let head = format!("\n  {:<14}{:>7}{:>9}{:>9}", "board", "cores", "Mbit/s", "alone/s")
-        + &format!("{:>8}{:>8}{:>10}{:>10}{:>8}\n", "pieces", "busy", "sent MB", "recv MB", "MiB");
+    let head = format!(
+        "\n  {:<14}{:>7}{:>9}{:>10}{:>9}",
+        "board", "cores", "Mbit/s", "claims/s", "alone/s"
+    ) + &format!(
+        "{:>8}{:>8}{:>10}{:>10}{:>8}\n",
+        "pieces", "busy", "sent MB", "recv MB", "MiB"
+    );
     let row = |board: &BoardReport| {
         let limits = board.limits;
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         format!(
-            "  {:<14}{:>7}{:>9}{:>9}{:>8}{:>6.0} %{:>10.1}{:>10.1}{:>8}\n",
+            "  {:<14}{:>7}{:>9}{:>10}{:>9}{:>8}{:>6.0} %{:>10.1}{:>10.1}{:>8}\n",
             board.name,
             or_dash(limits.cores, |cores| format!("{cores:.3}")),
             limits.link_mbit,
+            or_dash(board.claimed_per_s, |rate| format!("{rate:.2}")),
             or_dash(board.alone_per_s, |rate| format!("{rate:.2}")),
             board.pieces,
             board.busy * 100.0,
@@ -95,6 +101,11 @@ fn flock(report: &Report) -> String {
             "the best board alone     {:>8.2} /s: a speed-up of {:.2}\n",
             alone.best_per_s, alone.speedup
         );
+        if let Some(served) = alone.served_per_s {
+            text += &format!("the same over its link   {served:>8.2} /s");
+            let per_byte = alone.core_s_per_byte.unwrap_or(0.0) * 1e9;
+            text += &format!(", where a byte costs {per_byte:.1} ns of a core\n");
+        }
         text += &format!("all boards, each alone   {:>8.2} /s\n", alone.sum_per_s);
     }
     if let Some(links) = flock.links_per_s {
@@ -151,7 +162,7 @@ mod tests {
                 "session s: 11 outputs, 1.00 /s, latency 105 ms (median), 110 ms (95 %)",
                 "every output is right: within 1.0e-6",
                 "lost on the way: b",
-                "0.500       80     4.00       1    80 %",
+                "0.500       80      2.00     4.00       1    80 %",
                 "1.00 /s, 50 % of the bound",
                 "4.00 /s: a speed-up of 0.25",
             ],
