@@ -178,6 +178,114 @@ fn the_page_says_what_it_is_and_its_pictures_exist() {
     }
 }
 
+/// A quick report about a planner.
+fn planner_report(paper: &str, folder: &Path) {
+    let out = folder.to_str().expect("a path in UTF-8");
+    let output = starling_sim(&["paper", paper, "--out", out, "--quick"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(Path::new(said.trim_end()), folder.join("report.md"));
+}
+
+/// The page shows the numbers of the files, the pictures are there, and a second run gives the same.
+fn check_planner_report(paper: &str, names: &[&str], pictures: &[&str], words: &[&str]) {
+    let folders = ["once", "twice"].map(|time| folder(&format!("{paper}-{time}")));
+    folders.iter().for_each(|folder| planner_report(paper, folder));
+    let page = read(&folders[0], "report.md");
+    let shown = tables(&page);
+    for name in names {
+        let exact = csv(&read(&folders[0], &format!("{name}.csv")));
+        let table = shown.iter().find(|table| table[0] == exact[0]).expect(name);
+        assert!(exact.len() == table.len() && exact.len() > 1, "{name}");
+        for (exact, shown) in exact.iter().zip(table) {
+            let same = exact.iter().zip(shown).all(|(exact, shown)| is_shown_as(exact, shown));
+            assert!(same && exact.len() == shown.len(), "{name}: {exact:?} shown as {shown:?}");
+        }
+    }
+    for picture in pictures {
+        let svg = read(&folders[0], picture);
+        assert!(page.contains(&format!("]({picture})")), "{picture}");
+        assert!(svg.starts_with("<svg") && !svg.contains("NaN"), "{picture}");
+    }
+    for words in words {
+        assert!(page.contains(words), "{words}");
+    }
+    let entries = fs::read_dir(&folders[0]).expect("the report's folder");
+    let files: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    // The page, the tables, `times.csv`, the pictures.
+    assert_eq!(files.len(), 2 + names.len() + pictures.len(), "{files:?}");
+    for file in files {
+        let name = file.to_str().expect("a plain name");
+        assert_eq!(read(&folders[0], name), read(&folders[1], name), "{name}");
+    }
+}
+
+#[test]
+fn the_report_about_dina_is_whole_and_repeats() {
+    check_planner_report(
+        "dina2020",
+        &["headline", "features", "two_way", "pf", "observed"],
+        &["ratio.svg", "seconds.svg"],
+        &[
+            "our model; the paper's own parameters were not available",
+            "A quick run",
+            "starling-sim paper dina2020 --out DIR --quick",
+        ],
+    );
+}
+
+#[test]
+fn the_report_about_edgeci_is_whole_and_repeats() {
+    check_planner_report(
+        "edgeci2024",
+        &["headline", "by_dnn", "by_rate", "pf", "observed"],
+        &["saved.svg", "seconds_relayed.svg", "seconds_direct.svg"],
+        &[
+            "our model; the paper's own parameters were not available",
+            "A quick run",
+            "starling-sim paper edgeci2024 --out DIR --quick",
+        ],
+    );
+}
+
+/// The column of a table of a file, as numbers.
+fn numbers(table: &[Vec<String>], name: &str) -> Vec<f64> {
+    let at = table[0].iter().position(|column| column == name).expect(name);
+    table[1..].iter().map(|row| row[at].parse().expect("a number")).collect()
+}
+
+#[test]
+fn headlines_about_planners_come_from_the_scenarios() {
+    let (dina, edgeci) = (folder("dina-times"), folder("edgeci-times"));
+    planner_report("dina2020", &dina);
+    planner_report("edgeci2024", &edgeci);
+    let times = csv(&read(&dina, "times.csv"));
+    let pairs = numbers(&times, "neurosurgeon (s)").into_iter().zip(numbers(&times, "dina (s)"));
+    let most = pairs.map(|(rival, dina)| rival / dina).fold(0.0, f64::max);
+    let shown = numbers(&csv(&read(&dina, "headline.csv")), "most");
+    assert!((shown[0] - most).abs() < 1e-9, "{shown:?} {most}");
+    let times = csv(&read(&edgeci, "times.csv"));
+    let relayed = |row: &&Vec<String>| row[3] == "parallel" && row[4] == "relayed";
+    let some: Vec<Vec<String>> =
+        [&times[0]].into_iter().chain(times[1..].iter().filter(relayed)).cloned().collect();
+    let pairs = numbers(&some, "layer-wise (s)").into_iter().zip(numbers(&some, "edgeci (s)"));
+    let most = pairs.map(|(rival, edgeci)| (1.0 - edgeci / rival) * 100.0).fold(0.0, f64::max);
+    let shown = numbers(&csv(&read(&edgeci, "headline.csv")), "most");
+    assert!((shown[0] - most).abs() < 1e-9, "{shown:?} {most}");
+}
+
+#[test]
+fn a_stream_in_virtual_time_is_as_fast_as_predicted() {
+    let folder = folder("observed");
+    planner_report("dina2020", &folder);
+    let seen = csv(&read(&folder, "observed.csv"));
+    let rates = numbers(&seen, "rate predicted (1/s)").into_iter();
+    for (predicted, observed) in rates.zip(numbers(&seen, "rate observed (1/s)")) {
+        // The prediction is careful about who sends to several.
+        assert!((0.98..1.1).contains(&(observed / predicted)), "{observed} of {predicted}");
+    }
+}
+
 fn check_refused(arguments: &[&str], complaint: &str) {
     let output = starling_sim(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -200,5 +308,7 @@ fn flags_that_make_no_sense_are_refused_with_a_reason() {
     check_refused(&["paper", "xu2023", "--out", "/proc"], "cannot write to --out /proc");
     check_refused(&["paper", "xu2023", "--out", under, "--seeds", "0"], "--seeds");
     check_refused(&["paper", "xu2023"], "--out");
+    check_refused(&["paper", "dina2020", "--out", file], "cannot write to --out");
+    check_refused(&["paper", "edgeci2024"], "--out");
     check_refused(&["paper", "xu1923", "--out", under], "xu1923");
 }

@@ -23,13 +23,20 @@ use crate::{
 };
 use matching::{Holes, Market};
 
-/// The best over the numbers of machines and the kinds of groups.
+/// The best over the numbers of machines, with the requester's own and without, and over the kinds
+/// of groups.
 pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
     let team = case.team();
     let groups = [groups(case, Grain::Layer), groups(case, Grain::Resolution)];
+    let own = case.own().filter(|own| team.contains(own));
+    let others: Vec<usize> = team.iter().copied().filter(|at| Some(*at) != own).collect();
     let alone = team.iter().map(|at| vec![*at]);
-    let together = (2..=team.len()).map(|count| matched(case, &team, count));
-    let machines: Vec<Vec<usize>> = alone.chain(together).collect();
+    let beside = own.into_iter().flat_map(|own| {
+        let with = move |machines: Vec<usize>| [own].into_iter().chain(machines).collect();
+        (1..=others.len()).map(|count| matched(case, &others, count)).map(with)
+    });
+    let away = (2..=others.len()).map(|count| matched(case, &others, count));
+    let machines: Vec<Vec<usize>> = alone.chain(beside).chain(away).collect();
     let pairs = groups.iter().flat_map(|groups| machines.iter().map(move |some| (groups, some)));
     let layouts: Vec<Layout> =
         pairs.map(|(groups, some)| divided(case, groups, some).merged()).collect();
@@ -66,7 +73,9 @@ fn groups(case: &Case<'_>, grain: Grain) -> Vec<LayerRange> {
 
 /// Who takes part: so many equal parts of the model propose to machines with one place each.
 fn matched(case: &Case<'_>, team: &[usize], count: usize) -> Vec<usize> {
-    let log_rate = |at: &usize| Nats::ln(1.0 / case.workers[*at].whole(case.profile).max(1e-9));
+    let whole = case.profile.range(LayerRange { first: 0, end: case.profile.layers() });
+    let log_rate =
+        |at: &usize| Nats::ln(count as f64 / case.workers[*at].alone(&whole).max(SECONDS_MIN));
     let rates: Vec<Option<Nats>> = team.iter().map(log_rate).collect();
     let market = Market { log_rates: vec![rates; count], quotas: vec![1; team.len()] };
     let mut machines: Vec<usize> =
@@ -75,17 +84,16 @@ fn matched(case: &Case<'_>, team: &[usize], count: usize) -> Vec<usize> {
     machines
 }
 
-/// Each group in strips at these machines, where it can be; at the fastest of them otherwise.
+/// Each group in strips at these machines, where it can be; at the fastest for it otherwise.
 fn divided(case: &Case<'_>, groups: &[LayerRange], machines: &[usize]) -> Layout {
     let segment = |layers: &LayerRange| {
         let piece = case.profile.range(*layers);
-        let weighted =
-            machines.iter().map(|at| (*at, 1.0 / case.workers[*at].computing(&piece).max(1e-12)));
-        let team: Vec<(usize, f64)> = weighted.collect();
-        match case.strips(*layers, &team) {
-            Some(strips) => exchanged(case, strips),
-            None => machines.first().map(|at| (Piece::whole(*layers), *at)).into_iter().collect(),
-        }
+        let seconds = |at: usize| case.workers[at].computing(&piece).max(SECONDS_MIN);
+        let team: Vec<(usize, f64)> = machines.iter().map(|at| (*at, 1.0 / seconds(*at))).collect();
+        case.strips(*layers, &team).map(|strips| exchanged(case, strips)).unwrap_or_else(|| {
+            let fastest = machines.iter().min_by(|a, b| seconds(**a).total_cmp(&seconds(**b)));
+            fastest.map(|at| (Piece::whole(*layers), *at)).into_iter().collect()
+        })
     };
     Layout { segments: groups.iter().map(segment).collect() }
 }
@@ -97,7 +105,7 @@ fn exchanged(case: &Case<'_>, strips: Segment) -> Segment {
     let log_rate = |task: &super::predict::Task, at: usize| {
         let rows = (task.takes.clone(), task.makes.clone());
         let task = case.task(at, task.layers, task.cost, rows);
-        Nats::ln(1.0 / case.segment(&[], &[task]).max(1e-9))
+        Nats::ln(1.0 / case.segment(&[], &[task]).max(SECONDS_MIN))
     };
     let rates = tasks.iter().map(|task| machines.iter().map(|at| log_rate(task, *at)).collect());
     let market = Market { log_rates: rates.collect(), quotas: vec![1; machines.len()] };
@@ -106,3 +114,6 @@ fn exchanged(case: &Case<'_>, strips: Segment) -> Segment {
     let places = matching.into_iter().map(|at| at.map_or(0, |at| machines[at]));
     strips.into_iter().zip(places).map(|((piece, _), at)| (piece, at)).collect()
 }
+
+/// Nothing is faster.
+const SECONDS_MIN: f64 = 1e-9;

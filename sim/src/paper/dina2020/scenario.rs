@@ -60,7 +60,7 @@ impl Scenario {
     pub fn all(scale: Scale) -> Vec<Self> {
         let (sizes, rates, ways) = match scale {
             Scale::Full => (&NODES[..], &MBIT[..], &[LinkModel::Parallel, LinkModel::Shared][..]),
-            Scale::Quick => (&NODES[..1], &MBIT[1..2], &[LinkModel::Parallel][..]),
+            Scale::Quick => (&NODES[1..2], &MBIT[1..2], &[LinkModel::Parallel][..]),
         };
         let mut all = Vec::new();
         for (dnn, fog) in DNNS.into_iter().flat_map(|dnn| Fog::ALL.map(|fog| (dnn, fog))) {

@@ -9,10 +9,12 @@
 //! | module | is |
 //! |---|---|
 //! | [`scenario`] | devices, links and DNNs |
+//! | [`published`] | layer-wise as EdgeLD publishes it, without our tuning |
 //! | [`tables`], [`plots`] | what came out |
 //! | [`report`] | and as files |
 
 pub mod plots;
+pub mod published;
 pub mod report;
 pub mod scenario;
 pub mod tables;
@@ -41,6 +43,8 @@ pub struct Run {
     pub scenario: Scenario,
     /// One inference by each of [`PLANNERS`].
     pub latency: Vec<Outcome>,
+    /// Seconds of one inference layer by layer as published, where activations are relayed.
+    pub published: Option<f64>,
     /// A stream by `single` and by `pf`.
     pub stream: [Outcome; 2],
     /// The same two in virtual time, in the scenarios where that was done: processors there have no
@@ -58,7 +62,32 @@ pub const PLANNERS: [Planner; 6] = [
     Planner::Pf,
 ];
 /// Whom EdgeCI is held against.
-pub const RIVALS: [Planner; 3] = [Planner::LayerWise, Planner::EarlyFused, Planner::OptimalFused];
+pub const RIVALS: [Rival; 4] = [
+    Rival::Tuned(Planner::LayerWise),
+    Rival::Published,
+    Rival::Tuned(Planner::EarlyFused),
+    Rival::Tuned(Planner::OptimalFused),
+];
+
+/// Whose time EdgeCI's is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// Layer-wise as published; only where activations are relayed.
+    Published,
+    /// A planner of ours.
+    Tuned(Planner),
+}
+
+impl Rival {
+    /// In a word or two.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Published => "layer-wise as published",
+            Self::Tuned(planner) => planner.name(),
+        }
+    }
+}
 
 /// Runs all scenarios on all cores, and calls `progress` after each.
 ///
@@ -78,7 +107,8 @@ fn measure(scenario: Scenario) -> Result<Run, String> {
         PLANNERS.iter().map(|planner| found(*planner, Goal::Latency)).collect();
     let stream = [found(Planner::Single, Goal::Throughput)?, found(Planner::Pf, Goal::Throughput)?];
     let observed = if scenario.is_observed() { Some(watched(&scenario)?) } else { None };
-    Ok(Run { scenario, latency: latency?, stream, observed })
+    let published = published::layer_wise(&scenario);
+    Ok(Run { scenario, latency: latency?, published, stream, observed })
 }
 
 fn watched(scenario: &Scenario) -> Result<[(Outcome, Observed); 2], String> {
@@ -106,15 +136,26 @@ impl Run {
         found.expect("one of those that plan").prediction.latency
     }
 
+    /// Seconds of one inference by a rival, if it takes part.
+    #[must_use]
+    pub fn seconds_of(&self, rival: Rival) -> Option<f64> {
+        match rival {
+            Rival::Published => self.published,
+            Rival::Tuned(planner) => Some(self.seconds(planner)),
+        }
+    }
+
     /// By how much EdgeCI's time is shorter than a rival's, in percent of the rival's.
     #[must_use]
-    pub fn time_saved(&self, rival: Planner) -> f64 {
-        (1.0 - self.seconds(Planner::EdgeCi) / self.seconds(rival)) * 100.0
+    pub fn time_saved(&self, rival: Rival) -> Option<f64> {
+        let theirs = self.seconds_of(rival)?;
+        Some((1.0 - self.seconds(Planner::EdgeCi) / theirs) * 100.0)
     }
 
     /// By how much its rate is higher, in percent of the rival's.
     #[must_use]
-    pub fn rate_gained(&self, rival: Planner) -> f64 {
-        (self.seconds(rival) / self.seconds(Planner::EdgeCi) - 1.0) * 100.0
+    pub fn rate_gained(&self, rival: Rival) -> Option<f64> {
+        let theirs = self.seconds_of(rival)?;
+        Some((theirs / self.seconds(Planner::EdgeCi) - 1.0) * 100.0)
     }
 }

@@ -18,7 +18,7 @@ pub fn saved(runs: &[Run]) -> Ranges {
     let rows = WAYS.map(|at| {
         let some = of_way(runs, at);
         let range = |rival| {
-            let saved: Vec<f64> = some.iter().map(|run| run.time_saved(rival)).collect();
+            let saved: Vec<f64> = some.iter().filter_map(|run| run.time_saved(rival)).collect();
             spread(&saved)
         };
         (format!("{}, {}", way(at.0), links(at.1)), RIVALS.map(range).to_vec())
@@ -28,7 +28,7 @@ pub fn saved(runs: &[Run]) -> Ranges {
         title: "What EdgeCI saves of a rival's time for one inference".to_owned(),
         x: "time saved (%); median and range over scenarios".to_owned(),
         x_from: least.map(|range| range.low).fold(0.0, f64::min).floor(),
-        series: RIVALS.map(|rival| format!("against {rival}")).to_vec(),
+        series: RIVALS.map(|rival| format!("against {}", rival.name())).to_vec(),
         rows: rows.to_vec(),
         band: Some((*PAPER.start()..*PAPER.end(), "the paper: 34.72 to 43.52 %".to_owned())),
     }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use starling_protocol::partition::{LinkModel, Planner, Route};
 
 use super::{
-    PLANNERS, RIVALS, Run,
+    PLANNERS, RIVALS, Rival, Run,
     scenario::{DNNS, WAYS, links, way},
 };
 use crate::{
@@ -79,8 +79,8 @@ fn headline(runs: &[Run]) -> Table {
     let mut table = Table::new("headline", &columns);
     for (at, rival) in WAYS.into_iter().flat_map(|at| RIVALS.map(|rival| (at, rival))) {
         let some = of_way(runs, at);
-        let saved: Vec<f64> = some.iter().map(|run| run.time_saved(rival)).collect();
-        let gained: Vec<f64> = some.iter().map(|run| run.rate_gained(rival)).collect();
+        let saved: Vec<f64> = some.iter().filter_map(|run| run.time_saved(rival)).collect();
+        let gained: Vec<f64> = some.iter().filter_map(|run| run.rate_gained(rival)).collect();
         let (Some(saved), Some(gained)) = (spread(&saved), spread(&gained)) else { continue };
         let mut row = words([way(at.0), links(at.1), rival.name()]);
         row.extend([saved.middle, saved.low, saved.high, gained.middle].map(percent));
@@ -135,17 +135,18 @@ fn rates(runs: &[Run]) -> Table {
     table
 }
 
-fn against(rival: Planner) -> &'static str {
+fn against(rival: Rival) -> &'static str {
     match rival {
-        Planner::EarlyFused => "time saved against early-fused (%)",
-        Planner::LayerWise => "time saved against layer-wise (%)",
-        _ => "time saved against optimal-fused (%)",
+        Rival::Published => "layer-wise as published (%)",
+        Rival::Tuned(Planner::EarlyFused) => "early-fused (%)",
+        Rival::Tuned(Planner::LayerWise) => "layer-wise (%)",
+        Rival::Tuned(_) => "optimal-fused (%)",
     }
 }
 
-fn medians(runs: &[&Run]) -> [Cell; 3] {
+fn medians(runs: &[&Run]) -> [Cell; RIVALS.len()] {
     RIVALS.map(|rival| {
-        let saved: Vec<f64> = runs.iter().map(|run| run.time_saved(rival)).collect();
+        let saved: Vec<f64> = runs.iter().filter_map(|run| run.time_saved(rival)).collect();
         Cell::number(stats::median(&saved), 1)
     })
 }
@@ -154,11 +155,12 @@ fn times(runs: &[Run]) -> Table {
     let mut columns =
         vec!["DNN", "devices", "Mbit/s", "links", "route"].into_iter().map(str::to_owned).collect();
     let seconds = PLANNERS.map(|planner| format!("{planner} (s)"));
-    let saved = RIVALS.map(|rival| format!("saved against {rival} (%)"));
+    let saved = RIVALS.map(|rival| format!("saved against {} (%)", rival.name()));
     let others =
         ["segments of edgeci", "machines of pf", "stream: single (1/s)", "stream: pf (1/s)"];
     let mut table = Table::new("times", &[]);
-    Vec::extend(&mut columns, seconds.into_iter().chain(saved));
+    let published = "layer-wise as published (s)".to_owned();
+    Vec::extend(&mut columns, seconds.into_iter().chain([published]).chain(saved));
     columns.extend(others.map(str::to_owned));
     table.columns = columns;
     for run in runs {
@@ -167,7 +169,8 @@ fn times(runs: &[Run]) -> Table {
         row.extend([Cell::Number(at.mbit, 0), Cell::text(links(at.links))]);
         row.push(Cell::text(way(at.route)));
         row.extend(PLANNERS.map(|planner| Cell::Number(run.seconds(planner), 3)));
-        row.extend(RIVALS.map(|rival| percent(run.time_saved(rival))));
+        row.push(Cell::number(run.published, 3));
+        row.extend(RIVALS.map(|rival| Cell::number(run.time_saved(rival), 1)));
         row.push(Cell::Count(run.latency[0].layout.segments.len() as u64));
         row.push(Cell::Count(run.latency[PLANNERS.len() - 1].machines() as u64));
         row.extend(run.stream.iter().map(|plan| Cell::Number(1.0 / plan.prediction.bottleneck, 4)));
