@@ -30,7 +30,7 @@ fn picture(workload: &Workload) -> Forecast {
     }
     for (n, request) in workload.requests.iter().enumerate() {
         let layers = request.plan.pieces().iter();
-        let pieces: Vec<PieceProfile> = layers.map(|l| request.profile.piece(*l)).collect();
+        let pieces: Vec<PieceProfile> = layers.map(|l| request.profile.piece(l)).collect();
         forecast.set_session(workload.session_id(n), &pieces);
     }
     forecast

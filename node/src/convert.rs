@@ -1,9 +1,12 @@
 //! Between the engine's words and the protocol's: profiles, speeds, tensors.
 
-use starling_engine::{Model, Profile, Tensor, TensorInfo, calibrate};
+use starling_engine::{
+    LayerRows, Model, Profile, RowGraph, RowLayer, RowRule, Tensor, TensorInfo, calibrate,
+};
 use starling_protocol::{
     ModelId,
     model::{LayerProfile, ModelProfile, Speed, Work},
+    rows::{self, RowMap, RowRange, Splits, TensorRows},
 };
 
 use crate::net::TensorBytes;
@@ -17,7 +20,67 @@ pub(crate) fn model_profile(model: &Model) -> Option<ModelProfile> {
         .map(|layer| LayerProfile { work: Work(layer.work), weight_bytes: layer.weight_bytes })
         .collect();
     let cuts = profile.cuts.iter().map(|cut| cut.bytes).collect();
-    ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)
+    let costs = ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)?;
+    Some(match row_map(&model.row_graph()) {
+        Some(rows) => costs.with_rows(rows),
+        None => costs,
+    })
+}
+
+/// How rows flow through a model; nothing if a tensor has more rows than anyone cuts.
+fn row_map(graph: &RowGraph) -> Option<RowMap> {
+    let tensor = |(height, row_bytes): &(usize, u64)| {
+        Some(TensorRows { height: u32::try_from(*height).ok()?, row_bytes: *row_bytes })
+    };
+    let tensors: Option<Vec<_>> = graph.tensors.iter().map(tensor).collect();
+    let layers: Option<Vec<_>> = graph.layers.iter().map(layer_rows).collect();
+    let frontiers: Option<Vec<_>> = graph.frontiers.iter().map(|ids| numbers(ids)).collect();
+    RowMap::new(tensors?, layers?, frontiers?)
+}
+
+fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {
+    let inputs = numbers(&layer.inputs)?;
+    let (rules, splits) = match &layer.rows {
+        LayerRows::Split(rules) => {
+            let rules: Option<Vec<_>> = rules.iter().map(row_rule).collect();
+            (rules?, Splits::ByRows)
+        }
+        LayerRows::Whole => (vec![rows::RowRule::All; inputs.len()], Splits::No),
+    };
+    let inputs = inputs.into_iter().zip(rules).collect();
+    Some(rows::LayerRows { inputs, outputs: numbers(&layer.outputs)?, splits })
+}
+
+fn row_rule(rule: &RowRule) -> Option<rows::RowRule> {
+    let small = |number: usize| u32::try_from(number).ok();
+    Some(match rule {
+        RowRule::All => rows::RowRule::All,
+        RowRule::Same => rows::RowRule::Same,
+        RowRule::Window(window) => rows::RowRule::Window(rows::RowWindow {
+            kernel: small(window.kernel)?,
+            stride: small(window.stride)?,
+            dilation: small(window.dilation)?,
+            before: small(window.before)?,
+        }),
+    })
+}
+
+fn numbers(ids: &[usize]) -> Option<Vec<u32>> {
+    ids.iter().map(|id| u32::try_from(*id).ok()).collect()
+}
+
+/// Rows as the engine names them.
+pub(crate) fn engine_rows(rows: &[RowRange]) -> Vec<starling_engine::RowRange> {
+    let range =
+        |rows: &RowRange| starling_engine::RowRange::new(rows.first as usize, rows.end as usize);
+    rows.iter().map(range).collect()
+}
+
+/// Rows as the protocol names them.
+pub(crate) fn protocol_rows(rows: &[starling_engine::RowRange]) -> Vec<RowRange> {
+    // No model that is planned for has more rows than 32 bits count.
+    let small = |row: usize| u32::try_from(row).unwrap_or(u32::MAX);
+    rows.iter().map(|rows| RowRange::new(small(rows.start), small(rows.end))).collect()
 }
 
 /// All work of a profile, per op class.
@@ -46,9 +109,9 @@ pub(crate) fn to_wire(tensor: Tensor) -> TensorBytes {
 /// Tensors from the wire, of the types that the receiver expects; frames don't name them.
 ///
 /// Their shapes are as they came; the error says what is wrong, to be logged.
-pub(crate) fn from_wire(
+pub(crate) fn from_wire<'a>(
     tensors: Vec<TensorBytes>,
-    expected: &[TensorInfo],
+    expected: impl ExactSizeIterator<Item = &'a TensorInfo>,
 ) -> Result<Vec<Tensor>, String> {
     if tensors.len() != expected.len() {
         return Err(format!("{} tensors instead of {}", tensors.len(), expected.len()));

@@ -43,6 +43,41 @@ fn three_processes_compute_what_onnx_runtime_computes() {
 }
 
 #[test]
+fn strips_side_by_side_compute_what_onnx_runtime_computes() {
+    let flock = Flock::start(3);
+    // Strips to strips, strips to a whole piece and back, strips home.
+    let plans = [("10,31,58", "2,3,2,1", 8), ("9,32,58", "2,1,3,1", 7), ("20,58", "1,4,1", 6)];
+    for ((cuts, strips, pieces), name) in plans.into_iter().zip(["chelsea", "coffee", "camera"]) {
+        let output = flock.dir.path().join("y.npy");
+        let mut command = flock.infer();
+        command
+            .args(["--cuts", cuts, "--strips", strips, "--repeat", "8", "--output"])
+            .arg(&output)
+            .arg("--input")
+            .arg(asset(&format!("{name}.input.npy")));
+        let report = json(&finish(command));
+        let placed = report["pieces"].as_array().expect("pieces");
+        assert_eq!(placed.len(), pieces, "{report}");
+        assert!(placed.iter().any(|piece| piece["rows"].is_array()), "{report}");
+        assert!(providers(&report).len() >= 2, "{report}");
+        let worst = difference(&npy(&output), &npy(&asset(&format!("{name}.logits.npy"))));
+        assert!(worst <= 1e-4, "{name}: {worst}");
+        assert_eq!(report["timings"].as_array().map(Vec::len), Some(pieces));
+    }
+}
+
+#[test]
+fn a_model_that_can_not_be_divided_there_is_refused_with_the_reason() {
+    let mut command = starling();
+    command.arg("infer").arg(asset("efficientnet-lite0.onnx"));
+    command.args(["--no-mdns", "--strips", "3", "--input"]).arg(asset("chelsea.input.npy"));
+    let output = finish(command);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("layers 0..61 can't be divided by rows"), "{said}");
+}
+
+#[test]
 fn a_picture_gives_the_same_labels_near_and_far() {
     let flock = Flock::start(2);
     let mut far = flock.infer();
@@ -58,11 +93,21 @@ fn a_picture_gives_the_same_labels_near_and_far() {
 
 #[test]
 fn a_provider_killed_under_load_costs_time_but_no_answer() {
+    check_killed(&["--cuts", "10,30"]);
+}
+
+#[test]
+fn a_provider_of_strips_killed_under_load_costs_time_but_no_answer() {
+    check_killed(&["--cuts", "31,58", "--strips", "2,3,1"]);
+}
+
+fn check_killed(plan: &[&str]) {
     let mut flock = Flock::start(3);
     let output = flock.dir.path().join("y.npy");
     let mut command = flock.infer();
     command
-        .args(["--cuts", "10,30", "--repeat", "60", "--output"])
+        .args(plan)
+        .args(["--repeat", "60", "--output"])
         .arg(&output)
         .arg("--input")
         .arg(asset("chelsea.input.npy"));

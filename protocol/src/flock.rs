@@ -104,6 +104,12 @@ impl Flock {
         self.sessions.iter().map(|(id, (advert, _))| (id, advert))
     }
 
+    /// What one session wants.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<&SessionAdvert> {
+        self.sessions.get(id).map(|(advert, _)| advert)
+    }
+
     /// Those who say that they hold weights of `model`.
     pub fn holders(&self, model: ModelId) -> impl Iterator<Item = NodeId> {
         let holds = move |known: &Known| known.advert.models.contains(&model);
@@ -298,6 +304,7 @@ mod tests {
             model: ModelId([0; 32]),
             stage: Stage::Seeking,
             pieces: Vec::new(),
+            places: Vec::new(),
         }
     }
 

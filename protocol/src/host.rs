@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     id::{BlobId, ModelId, PieceId},
-    plan::LayerRange,
-    wire::{FailureReason, Hop},
+    plan::{LayerRange, Piece},
+    rows::RowRange,
+    wire::{FailureReason, Message},
+    wiring::Link,
 };
 
 /// A piece to load: everything that the engine and the tensor links need to run it.
@@ -19,14 +21,53 @@ pub struct LoadOrder {
     pub model: ModelId,
     /// Its layers.
     pub layers: LayerRange,
+    /// For a strip, its rows of each tensor alive after the layers; empty for all rows.
+    pub rows: Vec<RowRange>,
     /// The slice of the graph.
     pub slice: BlobId,
     /// The slice's length in bytes.
     pub slice_bytes: u32,
-    /// Where its input comes from.
-    pub previous: Hop,
-    /// Where its output goes.
-    pub next: Hop,
+    /// Where its inputs come from.
+    pub sources: Vec<Link>,
+    /// Where its outputs go.
+    pub targets: Vec<Link>,
+}
+
+impl LoadOrder {
+    /// What an install of this piece asks for; nothing of another message.
+    #[must_use]
+    pub fn new(piece: PieceId, install: &Message) -> Option<Self> {
+        match install.clone() {
+            Message::Install {
+                epoch,
+                model,
+                layers,
+                rows,
+                slice,
+                slice_bytes,
+                sources,
+                targets,
+                ..
+            } => Some(Self {
+                piece,
+                epoch,
+                model,
+                layers,
+                rows,
+                slice,
+                slice_bytes,
+                sources,
+                targets,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The piece by what it computes.
+    #[must_use]
+    pub fn computes(&self) -> Piece {
+        Piece { layers: self.layers, rows: self.rows.clone() }
+    }
 }
 
 /// How far a hosted piece has come.
@@ -123,10 +164,11 @@ mod tests {
             epoch,
             model: ModelId([2; 32]),
             layers: LayerRange { first: 0, end: 1 },
+            rows: Vec::new(),
             slice: BlobId([3; 32]),
             slice_bytes: 10,
-            previous: Hop::Requester,
-            next: Hop::Requester,
+            sources: Vec::new(),
+            targets: Vec::new(),
         }
     }
 

@@ -40,7 +40,7 @@ id_of_32_bytes! {
 }
 
 /// A session: its requester, and a number that the requester never uses twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct SessionId {
     /// Who wants the inferences.
     pub requester: NodeId,
@@ -55,7 +55,7 @@ impl fmt::Display for SessionId {
 }
 
 /// A piece: the unit of assignment. Its index is its place in the session's plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PieceId {
     /// The session it belongs to.
     pub session: SessionId,

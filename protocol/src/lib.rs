@@ -23,7 +23,10 @@
 //! | [`budget`] | how much one peer may ask |
 //! | [`market`] | who computes which piece: the provider's book, the requester's bids and forecasts |
 //! | [`partition`] | where a model is cut |
+//! | [`rows`] | what a strip of a layer range takes |
 //! | [`session`] | one session from advertise to release, seen by its requester |
+//! | [`wiring`] | who sends which rows to whom |
+//! | [`gather`] | when all parts of an input have come |
 //! | [`host`] | what a provider loads for others |
 //! | [`node`] | puts these together |
 
@@ -31,6 +34,7 @@ pub mod beliefs;
 pub mod budget;
 pub mod cost;
 pub mod flock;
+pub mod gather;
 pub mod host;
 pub mod id;
 pub mod market;
@@ -39,11 +43,13 @@ pub mod nats;
 pub mod node;
 pub mod partition;
 pub mod plan;
+pub mod rows;
 pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
 pub mod wire;
+pub mod wiring;
 
 pub use id::{BlobId, ModelId, NodeId, PieceId, SessionId};
 pub use nats::Nats;

@@ -1,8 +1,14 @@
 //! What a model costs: the profile that the engine measures and the protocol plans with.
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 
-use crate::{id::ModelId, plan::LayerRange};
+use crate::{
+    id::ModelId,
+    plan::{LayerRange, Piece},
+    rows::{RowMap, RowRange},
+};
 
 /// Kinds of operators that a machine runs at clearly different speeds.
 pub const OP_CLASSES: usize = 5;
@@ -23,6 +29,13 @@ impl Work {
 
     fn plus(&self, other: &Work) -> Work {
         Work(std::array::from_fn(|class| self.0[class].saturating_add(other.0[class])))
+    }
+
+    /// What `part` of `whole` takes of it, rounded up.
+    fn share(&self, part: u32, whole: u32) -> Work {
+        let whole = u128::from(whole.max(1));
+        let share = |all: u64| (u128::from(all) * u128::from(part)).div_ceil(whole);
+        Work(self.0.map(|all| u64::try_from(share(all)).unwrap_or(u64::MAX)))
     }
 
     fn minus(&self, other: &Work) -> Work {
@@ -89,6 +102,7 @@ pub struct ModelProfile {
     work_before: Vec<Work>,
     weights_before: Vec<u64>,
     cut_bytes: Vec<u64>,
+    rows: Option<Arc<RowMap>>,
 }
 
 impl ModelProfile {
@@ -106,7 +120,19 @@ impl ModelProfile {
             work_before.push(work_before[at].plus(&layer.work));
             weights_before.push(weights_before[at].saturating_add(layer.weight_bytes));
         }
-        Some(Self { model, work_before, weights_before, cut_bytes })
+        Some(Self { model, work_before, weights_before, cut_bytes, rows: None })
+    }
+
+    /// The same, with what strips of it take. Without, every piece counts as one of all rows.
+    #[must_use]
+    pub fn with_rows(self, rows: RowMap) -> Self {
+        Self { rows: Some(Arc::new(rows)), ..self }
+    }
+
+    /// How rows flow through the model, if that is known.
+    #[must_use]
+    pub fn rows(&self) -> Option<&RowMap> {
+        self.rows.as_deref()
     }
 
     /// Whose profile this is.
@@ -121,9 +147,54 @@ impl ModelProfile {
         u16::try_from(self.cut_bytes.len() - 1).expect("checked when it was made")
     }
 
-    /// The cost of a range of layers, which must lie within the model.
+    /// The cost of a piece, whose layers must lie within the model.
     #[must_use]
-    pub fn piece(&self, layers: LayerRange) -> PieceProfile {
+    pub fn piece(&self, piece: &Piece) -> PieceProfile {
+        let whole = self.range(piece.layers);
+        match &self.rows {
+            Some(map) if piece.is_strip() => self.strip(map, piece, whole),
+            Some(_) | None => whole,
+        }
+    }
+
+    /// The rows of each tensor before a piece's layers that it takes; nothing for all of them.
+    #[must_use]
+    pub fn needed(&self, piece: &Piece) -> Vec<RowRange> {
+        match &self.rows {
+            Some(map) if piece.is_strip() => map.needed(piece.layers, &piece.rows),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Bytes of these rows of the tensors alive across a cut; no rows stand for all of them.
+    #[must_use]
+    pub fn bytes_across(&self, cut: u16, rows: &[RowRange]) -> u64 {
+        match &self.rows {
+            Some(map) if !rows.is_empty() => map.bytes(cut, rows),
+            Some(_) | None => self.cut_bytes.get(usize::from(cut)).copied().unwrap_or(0),
+        }
+    }
+
+    fn strip(&self, map: &RowMap, piece: &Piece, whole: PieceProfile) -> PieceProfile {
+        let made = map.made(piece.layers, &piece.rows);
+        let layers = piece.layers.first..piece.layers.end;
+        let work = layers.zip(made).fold(Work::default(), |sum, (layer, (rows, height))| {
+            let all = self.range(LayerRange { first: layer, end: layer + 1 }).work;
+            sum.plus(&all.share(rows, height))
+        });
+        let needed = map.needed(piece.layers, &piece.rows);
+        let bytes_in = map.bytes(piece.layers.first, &needed);
+        PieceProfile {
+            work,
+            bytes_in,
+            bytes_out: map.bytes(piece.layers.end, &piece.rows),
+            ..whole
+        }
+    }
+
+    /// The cost of a range of layers for all rows, which must lie within the model.
+    #[must_use]
+    pub fn range(&self, layers: LayerRange) -> PieceProfile {
         let (first, end) = (usize::from(layers.first), usize::from(layers.end));
         PieceProfile {
             work: self.work_before[end].minus(&self.work_before[first]),

@@ -14,6 +14,7 @@ use starling_protocol::{
     session::{Planning, SessionError},
     testing::node_id,
     wire::Message,
+    wiring::Link,
 };
 
 /// Nodes whose messages arrive at once and in order; a cut-off node's don't.
@@ -27,6 +28,7 @@ struct Table {
     inquiries: usize,
     events: Vec<(NodeId, Event)>,
     inputs_sent: Vec<(u64, NodeId)>,
+    wired: BTreeMap<(NodeId, u64), Vec<Link>>,
     // Requests whose output is due when `answer` is called.
     in_flight: VecDeque<(NodeId, u64, u64)>,
 }
@@ -48,6 +50,7 @@ impl Table {
             inquiries: 0,
             events: Vec::new(),
             inputs_sent: Vec::new(),
+            wired: BTreeMap::new(),
             in_flight: VecDeque::new(),
         };
         table.pass(Duration::from_millis(300));
@@ -84,16 +87,23 @@ impl Table {
                 }
             }
             Output::Slice { session, plan } => {
-                let slices =
-                    plan.pieces().iter().map(|p| (BlobId([p.first as u8; 32]), 100)).collect();
+                let slices = plan
+                    .pieces()
+                    .iter()
+                    .map(|p| (BlobId([p.layers.first as u8; 32]), 100))
+                    .collect();
                 queue.push_back((by, Input::Sliced { session, plan, slices }));
             }
             Output::Load(order) => {
                 let (piece, epoch) = (order.piece, order.epoch);
                 queue.push_back((by, Input::Loaded { piece, epoch, result: Ok(()) }));
             }
-            Output::SendInput { session, request, to, .. } => {
-                self.inputs_sent.push((request, to));
+            Output::Wire { session, inputs, .. } => {
+                self.wired.insert((by, session), inputs);
+            }
+            Output::SendInput { session, request, .. } => {
+                let to = self.wired.get(&(by, session)).map(|inputs| inputs[0].node);
+                self.inputs_sent.push((request, to.expect("wired before anything is sent")));
                 self.in_flight.push_back((by, session, request));
             }
             Output::Unload(_) | Output::SessionChanged { .. } | Output::Suspect { .. } => {}
@@ -322,6 +332,29 @@ fn a_fixed_plan_is_never_recut() {
         _ => None,
     });
     assert_eq!(cuts, Some(6));
+}
+
+#[test]
+fn pieces_go_where_they_are_meant_to_and_stay_there() {
+    let speeds = [provider(30_000_000), provider(10_000_000), provider(20_000_000)];
+    let mut table = Table::new(&[vec![ASKER], speeds.to_vec()].concat());
+    let plan = Plan::from_cuts(12, &[6]).expect("good cuts");
+    // Where no auction would put them.
+    let meant = vec![node_id(2), node_id(2)];
+    table.open(0, Planning::Placed(plan, meant.clone()));
+    assert_eq!(table.ready(), meant);
+    table.pass(Duration::from_secs(90));
+    assert_eq!(table.held(), [0, 0, 2, 0]);
+}
+
+#[test]
+fn a_piece_meant_for_nobody_who_is_here_is_refused() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000)]);
+    let plan = Plan::from_cuts(12, &[]).expect("one piece");
+    table.open(0, Planning::Placed(plan, vec![node_id(7)]));
+    table.pass(Duration::from_secs(10));
+    assert_eq!(table.failure(), Some(&SessionError::NoProvider));
+    assert_eq!(table.held(), [0, 0]);
 }
 
 #[test]

@@ -5,11 +5,13 @@ use starling_protocol::{
     BlobId, ModelId, Nats, NodeId,
     model::Speed,
     plan::LayerRange,
+    rows::RowRange,
     testing::AnyMessage,
     wire::{
-        self, Advert, Ask, Claim, DecodeError, Hop, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert,
+        self, Advert, Ask, Claim, DecodeError, Lease, MESSAGE_BYTES_MAX, Message, NodeAdvert,
         PriceAdvert, VERSION,
     },
+    wiring::{Link, REQUESTER},
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -35,7 +37,7 @@ fn golden_vectors() {
             keeps: Some(2),
             claim: Claim::OpenSlot,
         },
-        "0200070203fc00e1f50509010201",
+        "0300070203fc00e1f50509010201",
     );
     check(
         &Message::Award {
@@ -45,11 +47,11 @@ fn golden_vectors() {
             ask: Ask { version: 300, level: Some(Nats(5)), holders: 1 },
             lease_ms: 6000,
         },
-        "0201070203fb2c01010a01fb7017",
+        "0301070203fb2c01010a01fb7017",
     );
     check(
         &Message::Renew { session: 7, leases: vec![Lease { index: 1, attempt: 4 }] },
-        "020407010104",
+        "030407010104",
     );
     check(
         &Message::Install {
@@ -59,20 +61,31 @@ fn golden_vectors() {
             epoch: 1,
             model: ModelId([0xaa; 32]),
             layers: LayerRange { first: 0, end: 5 },
+            rows: vec![RowRange::new(0, 9)],
             slice: BlobId([0xbb; 32]),
             slice_bytes: 100,
-            previous: Hop::Requester,
-            next: Hop::Piece(NodeId([0xcc; 32])),
+            sources: vec![Link { piece: REQUESTER, node: NodeId([0xcc; 32]), rows: vec![] }],
+            targets: vec![Link {
+                piece: 1,
+                node: NodeId([0xdd; 32]),
+                rows: vec![RowRange::new(2, 7)],
+            }],
         },
-        &format!("020701000101{}0005{}640100{}", "aa".repeat(32), "bb".repeat(32), "cc".repeat(32)),
+        &format!(
+            "030701000101{}0005010009{}6401fbffff{}000101{}010207",
+            "aa".repeat(32),
+            "bb".repeat(32),
+            "cc".repeat(32),
+            "dd".repeat(32)
+        ),
     );
-    check(&Advert::Leaving { sequence: 9 }, "020309");
+    check(&Advert::Leaving { sequence: 9 }, "030309");
     check(
         &Advert::Price(PriceAdvert {
             ask: Ask { version: 9, level: Some(Nats(5)), holders: 3 },
             memory_free: 7,
         }),
-        "020109010a0307",
+        "030109010a0307",
     );
     check(
         &Advert::Node(NodeAdvert {
@@ -86,7 +99,7 @@ fn golden_vectors() {
             models: vec![],
             addresses: vec![vec![0xff]],
         }),
-        "020001020102030405060708090000000101ff",
+        "030001020102030405060708090000000101ff",
     );
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn session_of(from: NodeId, to: NodeId, message: &Message) -> Session
         | Message::Renewed { session, .. }
         | Message::Ready { session, .. }
         | Message::Failed { session, .. } => SessionId { requester: to, number: session },
+        Message::Exchange(exchange) => exchange.theirs.session,
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A request's input goes over the link to its first piece, waits there for the one processor that
 //! all pieces at a provider share, is computed in the machine's real time, and its output goes on
-//! to the next piece, and home from the last. As on a live node, a frame of another plan (epoch,
-//! previous hop) is dropped, a result counts only from the last piece's provider, and a node feeds
-//! what a run took to its own state machine.
+//! to the next pieces, and home from the last. As on a live node, what several pieces make waits
+//! until all of it is there, a frame of another plan (epoch, sender) is dropped, a result counts
+//! only from the last pieces' providers, and a node feeds what a run took to its own state machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +13,12 @@ use std::{
 
 use starling_protocol::{
     NodeId, PieceId, SessionId, Timestamp,
+    gather::{Gather, Gathered},
     host::LoadOrder,
     model::{ModelProfile, Work},
     node::{Command, Event, Input, PieceRun},
-    plan::LayerRange,
-    wire::Hop,
+    plan::PIECES_MAX,
+    wiring::{Link, REQUESTER},
 };
 
 use crate::{
@@ -36,7 +37,7 @@ pub(crate) struct Frame {
     pub(crate) index: Option<u16>,
     /// The place of its sender.
     pub(crate) from: u32,
-    /// The piece that it is from; the first for an input.
+    /// The piece that it is from, or [`REQUESTER`].
     pub(crate) sent_by: u16,
     /// What the pieces before took, as their providers say.
     pub(crate) runs: Vec<PieceRun>,
@@ -75,11 +76,17 @@ pub(crate) struct Inference {
 #[derive(Default)]
 struct Processor {
     ordered: BTreeMap<PieceId, LoadOrder>,
-    loaded: BTreeMap<PieceId, LoadOrder>,
+    loaded: BTreeMap<PieceId, Loaded>,
     free_at: Timestamp,
     queued: usize,
     // What it takes to receive or to send a byte.
     seconds_per_byte: f64,
+}
+
+/// A piece that takes inputs, and those of which not all parts have come.
+struct Loaded {
+    order: LoadOrder,
+    parts: Gather<Vec<PieceRun>>,
 }
 
 /// What an application wants of a session, and what it waits for.
@@ -88,7 +95,8 @@ struct Stream {
     wanted: usize,
     next: u64,
     pending: BTreeMap<u64, Pending>,
-    last: Option<NodeId>,
+    inputs: Vec<Link>,
+    outputs: Option<Gather<Vec<PieceRun>>>,
     ready: bool,
     replayed: BTreeSet<u64>,
 }
@@ -127,7 +135,8 @@ impl Inference {
     pub(crate) fn on_loaded(&mut self, place: usize, piece: &PieceId, epoch: u32) {
         let processor = &mut self.processors[place];
         if let Some(order) = processor.ordered.get(piece).filter(|order| order.epoch == epoch) {
-            processor.loaded.insert(*piece, order.clone());
+            let parts = Gather::new(&order.sources, REQUESTS_MAX);
+            processor.loaded.insert(*piece, Loaded { order: order.clone(), parts });
         }
     }
 
@@ -148,36 +157,28 @@ impl Inference {
     }
 
     fn work(&self, order: &LoadOrder) -> Option<Work> {
-        Some(self.profiles.get(&order.piece.session)?.piece(order.layers).work)
+        Some(self.profiles.get(&order.piece.session)?.piece(&order.computes()).work)
     }
 
     /// The piece that a frame is for, if it is loaded here and the frame is of its plan.
-    fn accepts(&self, place: usize, frame: &Frame, from: NodeId) -> Option<&LoadOrder> {
+    fn accepts(&mut self, place: usize, frame: &Frame) -> Option<&mut Loaded> {
         let piece = PieceId { session: frame.session, index: frame.index? };
-        let order = self.processors[place].loaded.get(&piece)?;
-        let previous = neighbour(order, order.previous);
-        (frame.epoch == order.epoch && from == previous).then_some(order)
+        let loaded = self.processors[place].loaded.get_mut(&piece)?;
+        (frame.epoch == loaded.order.epoch).then_some(loaded)
+    }
+
+    fn bytes(&self, session: &SessionId, cut: u16, link: &Link) -> u64 {
+        self.profiles.get(session).map_or(0, |profile| profile.bytes_across(cut, &link.rows))
     }
 
     /// What a machine's processor has to do with the tensors of a piece, beside computing it.
     fn handling(&self, place: usize, order: &LoadOrder) -> Duration {
-        let profile = self.profiles.get(&order.piece.session);
-        let bytes = profile.map_or(0, |profile| {
-            let piece = profile.piece(order.layers);
-            piece.bytes_in.saturating_add(piece.bytes_out)
-        });
-        let seconds = bytes as f64 * self.processors[place].seconds_per_byte;
+        let at = |cut| move |link| self.bytes(&order.piece.session, cut, link);
+        let received: u64 = order.sources.iter().map(at(order.layers.first)).sum();
+        let sent: u64 = order.targets.iter().map(at(order.layers.end)).sum();
+        let bytes = received.saturating_add(sent) as f64;
+        let seconds = bytes * self.processors[place].seconds_per_byte;
         Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
-    }
-
-    fn input_bytes(&self, session: &SessionId) -> u64 {
-        let profile = self.profiles.get(session);
-        profile.map_or(0, |profile| profile.piece(LayerRange { first: 0, end: 1 }).bytes_in)
-    }
-
-    fn output_bytes(&self, order: &LoadOrder) -> u64 {
-        let profile = self.profiles.get(&order.piece.session);
-        profile.map_or(0, |profile| profile.piece(order.layers).bytes_out)
     }
 }
 
@@ -246,9 +247,8 @@ impl World {
         let requester = self.peers[place].id;
         let session = |number: &u64| SessionId { requester, number: *number };
         match event {
-            Event::Ready { session: number, agreement, .. } => {
+            Event::Ready { session: number, .. } => {
                 if let Some(stream) = self.inference.streams.get_mut(&session(number)) {
-                    stream.last = agreement.pieces.last().map(|piece| piece.provider);
                     stream.ready = true;
                 }
             }
@@ -263,14 +263,15 @@ impl World {
         }
     }
 
-    pub(crate) fn send_input(
-        &mut self,
-        place: usize,
-        number: u64,
-        epoch: u32,
-        request: u64,
-        to: NodeId,
-    ) {
+    pub(crate) fn wire(&mut self, place: usize, number: u64, inputs: Vec<Link>, outputs: &[Link]) {
+        let session = SessionId { requester: self.peers[place].id, number };
+        if let Some(stream) = self.inference.streams.get_mut(&session) {
+            stream.inputs = inputs;
+            stream.outputs = Some(Gather::new(outputs, REQUESTS_MAX));
+        }
+    }
+
+    pub(crate) fn send_input(&mut self, place: usize, number: u64, epoch: u32, request: u64) {
         let session = SessionId { requester: self.peers[place].id, number };
         let now = self.now;
         let Some(stream) = self.inference.streams.get_mut(&session) else { return };
@@ -279,28 +280,38 @@ impl World {
             self.ledger.see(Sighting::Replay);
         }
         pending.sent.get_or_insert(now);
-        let from = short(place);
-        let frame =
-            Frame { session, epoch, request, index: Some(0), from, sent_by: 0, runs: Vec::new() };
-        let bytes = self.inference.input_bytes(&session);
-        self.send_frame(place, to, frame, bytes);
+        let (from, sent_by, runs) = (short(place), REQUESTER, Vec::new());
+        let frame = Frame { session, epoch, request, index: None, from, sent_by, runs };
+        for link in stream.inputs.clone() {
+            let bytes = self.inference.bytes(&session, 0, &link);
+            let frame = Frame { index: Some(link.piece), ..frame.clone() };
+            self.send_frame(place, link.node, frame, bytes);
+        }
     }
 
-    pub(crate) fn on_frame(&mut self, place: usize, frame: Frame) {
-        self.trace_frame(place, &frame);
+    pub(crate) fn on_frame(&mut self, place: usize, frame: &Frame) {
+        self.trace_frame(place, frame);
         let from = self.peers[frame.from as usize].id;
         if frame.index.is_none() {
-            return self.on_result(place, &frame, from);
+            return self.on_result(place, frame, from);
         }
-        let order = self.inference.accepts(place, &frame, from);
-        let (handling, work) = match order {
-            Some(order) => (self.inference.handling(place, order), self.inference.work(order)),
-            None => (Duration::ZERO, None),
-        };
-        let Some(work) = work else {
+        let Some(loaded) = self.inference.accepts(place, frame) else {
             return self.ledger.see(Sighting::FrameOfAnotherPlan);
         };
-        let span = self.real_time(place, &work) + handling;
+        let part = loaded.parts.add(frame.request, frame.sent_by, from, frame.runs.clone());
+        let order = loaded.order.clone();
+        match part {
+            Gathered::Complete(parts) => {
+                self.queue(place, &order, Frame { runs: merged(parts), ..frame.clone() });
+            }
+            Gathered::Waiting => {}
+            Gathered::Stranger => self.ledger.see(Sighting::FrameOfAnotherPlan),
+        }
+    }
+
+    fn queue(&mut self, place: usize, order: &LoadOrder, frame: Frame) {
+        let Some(work) = self.inference.work(order) else { return };
+        let span = self.real_time(place, &work) + self.inference.handling(place, order);
         let processor = &mut self.inference.processors[place];
         if processor.queued >= QUEUE_MAX {
             return;
@@ -317,9 +328,9 @@ impl World {
 
     pub(crate) fn on_done(&mut self, place: usize, frame: &Frame) {
         self.inference.processors[place].queued -= 1;
-        let from = self.peers[frame.from as usize].id;
         // What was unloaded while it waited still runs, and goes nowhere.
-        let Some(order) = self.inference.accepts(place, frame, from).cloned() else { return };
+        let order = self.inference.accepts(place, frame).map(|loaded| loaded.order.clone());
+        let Some(order) = order else { return };
         let Some(work) = self.inference.work(&order) else { return };
         let real = self.real_time(place, &work).as_secs_f64();
         self.inference.observed.busy[place] += real;
@@ -332,32 +343,27 @@ impl World {
         };
         self.feed(place, Input::Ran { work, seconds });
         let index = frame.index.unwrap_or(0);
-        let next = match order.next {
-            Hop::Piece(_) => Some(index + 1),
-            Hop::Requester => None,
-        };
-        let mut on = Frame { index: next, from: short(place), sent_by: index, ..frame.clone() };
+        let mut on = Frame { from: short(place), sent_by: index, ..frame.clone() };
         on.runs.push(PieceRun { index, provider: self.peers[place].id, seconds });
-        self.send_frame(
-            place,
-            neighbour(&order, order.next),
-            on,
-            self.inference.output_bytes(&order),
-        );
+        for link in &order.targets {
+            let index = Some(link.piece).filter(|piece| *piece != REQUESTER);
+            let bytes = self.inference.bytes(&frame.session, order.layers.end, link);
+            self.send_frame(place, link.node, Frame { index, ..on.clone() }, bytes);
+        }
     }
 
     fn on_result(&mut self, place: usize, frame: &Frame, from: NodeId) {
         let Some(stream) = self.inference.streams.get_mut(&frame.session) else { return };
         let own = frame.session.requester == self.peers[place].id;
-        if !own || stream.last != Some(from) {
-            return;
-        }
+        let Some(outputs) = stream.outputs.as_mut().filter(|_| own) else { return };
+        let part = outputs.add(frame.request, frame.sent_by, from, frame.runs.clone());
+        let Gathered::Complete(parts) = part else { return };
         let Some(pending) = stream.pending.remove(&frame.request) else { return };
         let latency = pending.sent.map_or(Duration::ZERO, |sent| self.now.since(sent));
         let served = self.inference.observed.sessions.entry(frame.session).or_default();
         served.latencies.push(latency.as_secs_f64());
         served.responses.push(self.now.since(pending.asked).as_secs_f64());
-        let (session, request, runs) = (frame.session.number, frame.request, frame.runs.clone());
+        let (session, request, runs) = (frame.session.number, frame.request, merged(parts));
         self.feed(place, Input::OutputArrived { session, request, runs });
         self.top_up(place, frame.session);
     }
@@ -398,13 +404,17 @@ impl World {
     }
 }
 
-fn neighbour(order: &LoadOrder, hop: Hop) -> NodeId {
-    match hop {
-        Hop::Piece(node) => node,
-        Hop::Requester => order.piece.session.requester,
+/// The runs of all parts, each piece's once.
+fn merged(parts: Vec<Vec<PieceRun>>) -> Vec<PieceRun> {
+    let mut runs: BTreeMap<u16, PieceRun> = BTreeMap::new();
+    for run in parts.into_iter().flatten() {
+        runs.insert(run.index, run);
     }
+    runs.into_values().collect()
 }
 
+/// Requests of one piece that wait for their other parts: more than any session has in flight.
+const REQUESTS_MAX: usize = 2 * PIECES_MAX + 1;
 /// Jobs that wait for one processor, as on a live node.
 const QUEUE_MAX: usize = 512;
 /// How long a stream takes to notice that nothing gets through.

@@ -32,6 +32,7 @@ impl Class {
             | Message::Award { .. }
             | Message::Refusal { .. }
             | Message::Eviction { .. }
+            | Message::Exchange(_)
             | Message::Release { .. } => Self::Auction,
             Message::Renew { leases, .. } if leases.is_empty() => Self::Auction,
             Message::Renew { .. }

@@ -321,7 +321,7 @@ impl<'a> Player<'a> {
             .filter(|(id, _)| matches!(self.world.ledger().session(id), Some(Standing::Agreed(_))));
         let pieces = agreed.flat_map(|(session, request)| {
             (0..).zip(request.plan.pieces()).map(|(index, layers)| {
-                (PieceId { session: *session, index }, request.profile.piece(*layers))
+                (PieceId { session: *session, index }, request.profile.piece(layers))
             })
         });
         pieces.collect()

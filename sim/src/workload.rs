@@ -177,7 +177,7 @@ impl Workload {
         self.requests.iter().enumerate().flat_map(|(n, request)| {
             let session = self.session_id(n);
             (0..).zip(request.plan.pieces()).map(move |(index, layers)| {
-                (PieceId { session, index }, request.profile.piece(*layers))
+                (PieceId { session, index }, request.profile.piece(layers))
             })
         })
     }

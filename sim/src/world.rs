@@ -21,7 +21,7 @@ use starling_protocol::{
     host::LoadOrder,
     model::{ModelProfile, Speed},
     node::{Command, Config, Input, Node, Output},
-    plan::Plan,
+    plan::{Piece, Plan},
     session::Planning,
     wire::{self, FailureReason, Message, RefusalReason},
 };
@@ -353,7 +353,7 @@ impl World {
             Delivery::Ask { from, ids } => self.on_asked(place, from, &ids),
             Delivery::Copy { number, from } => self.on_copy(place, number, from),
             Delivery::Done { frame, .. } => self.on_done(place, &frame),
-            Delivery::Frame(frame) => self.on_frame(place, *frame),
+            Delivery::Frame(frame) => self.on_frame(place, &frame),
             Delivery::Heartbeat { .. } => self.on_heartbeat(place),
             Delivery::Local { input, .. } => self.on_local(place, *input),
             Delivery::Message { from, bytes, .. } => self.on_message(place, from, &bytes),
@@ -437,14 +437,17 @@ impl World {
             Output::Load(order) => self.load(place, order),
             Output::Publish(advert) => self.publish(place, &advert),
             Output::Send { to, message } => self.send(place, to, &message),
-            Output::SendInput { session, epoch, request, to } => {
-                self.send_input(place, session, epoch, request, to);
+            Output::SendInput { session, epoch, request } => {
+                self.send_input(place, session, epoch, request);
             }
             Output::Slice { session, plan } => {
                 let slices = made_up_slices(session, &plan);
                 self.push_local(Duration::ZERO, place, Input::Sliced { session, plan, slices });
             }
             Output::Unload(piece) => self.inference.unload(place, &piece),
+            Output::Wire { session, inputs, outputs, .. } => {
+                self.wire(place, session, inputs, &outputs);
+            }
             // These never leave their node.
             Output::SessionChanged { .. } | Output::Suspect { .. } => {}
         }
@@ -553,8 +556,8 @@ pub(crate) fn short(place: usize) -> u32 {
 
 /// Slices of a graph that nobody will read, with ids that differ where the graphs would.
 fn made_up_slices(session: u64, plan: &Plan) -> Vec<(BlobId, u32)> {
-    let slice = |layers| {
-        let hash = blake3::hash(format!("{session}:{layers}").as_bytes());
+    let slice = |piece: &Piece| {
+        let hash = blake3::hash(format!("{session}:{}", piece.layers).as_bytes());
         (BlobId(*hash.as_bytes()), SLICE_BYTES)
     };
     plan.pieces().iter().map(slice).collect()

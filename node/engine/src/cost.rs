@@ -25,7 +25,7 @@
 //! [`calibrate`]: crate::calibrate
 
 use crate::exec::kernels::BLOCK;
-use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered};
+use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered, parts};
 use crate::graph::{Conv, Layer, Op, TensorId, Window};
 use crate::profile::OpClass;
 use crate::tensor::TensorInfo;
@@ -78,6 +78,11 @@ fn convolve(
     let taps = product(&conv.window.kernel);
     let by_definition = chain([2, outputs, channels, taps, pixels]);
     match OpClass::of(&layer.op) {
+        OpClass::Depthwise if channels > 1 || outputs != blocked(conv.groups as u64) => {
+            // Some groups are computed as one, with zeros.
+            let parts = parts(conv).unwrap_or(conv.groups);
+            add(OpClass::Dense, by_definition.saturating_mul((conv.groups / parts) as u64));
+        }
         OpClass::Depthwise => {
             add(OpClass::Depthwise, by_definition);
             add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));

@@ -1,6 +1,8 @@
 //! Which operators fold into the layer that makes their input, and the arithmetic of it.
 
-use crate::graph::{BatchNorm, Conv, Layer, Op};
+use bytes::Bytes;
+
+use crate::graph::{Activation, BatchNorm, Conv, Layer, Op};
 use crate::onnx::operators::Meaning;
 use crate::weights::Weight;
 
@@ -29,23 +31,48 @@ pub(crate) fn fold(layer: &mut Layer, node: Meaning) -> Result<(), Meaning> {
     }
 }
 
+/// What a value times this function of it is, if that is an activation, too.
+pub(crate) fn gated(function: Activation) -> Option<Activation> {
+    match function {
+        Activation::HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => {
+            Some(Activation::HardSwish)
+        }
+        Activation::Sigmoid => Some(Activation::Swish { alpha: 1.0 }),
+        _ => None,
+    }
+}
+
+/// A convolution's filters as they are in the file, and what its batch normalization makes of them.
+pub(crate) struct Folded {
+    /// Little-endian `f32`.
+    pub(crate) weight: Bytes,
+    /// What the filter of each output channel is multiplied by.
+    pub(crate) scale: Option<Vec<f64>>,
+    /// One value for each output channel.
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// Filters and bias of a convolution, with its batch normalization as factors and in the bias.
+pub(crate) fn folded(conv: &Conv) -> Folded {
+    let weight = conv.weight.typed_bytes();
+    let bias = conv.bias.as_ref().map(Weight::values);
+    let Some(norm) = &conv.batch_norm else { return Folded { weight, scale: None, bias } };
+    let (scale, shift) = scale_and_shift(norm);
+    let bias = bias.unwrap_or_else(|| vec![0.0; scale.len()]);
+    let channels = bias.iter().zip(scale.iter().zip(&shift));
+    let bias = channels.map(|(&bias, (scale, shift))| (f64::from(bias) * scale + shift) as f32);
+    Folded { weight, bias: Some(bias.collect()), scale: Some(scale) }
+}
+
 /// Filters and bias of a convolution with its batch normalization folded in.
 pub(crate) fn filters(conv: &Conv) -> (Vec<f32>, Option<Vec<f32>>) {
+    let Folded { scale, bias, .. } = folded(conv);
     let mut weight = conv.weight.values();
-    let mut bias = conv.bias.as_ref().map(Weight::values);
-    if let Some(norm) = &conv.batch_norm {
-        let (scale, shift) = scale_and_shift(norm);
+    if let Some(scale) = scale {
         let filter_len = weight.len() / scale.len();
         for (filter, &scale) in weight.chunks_exact_mut(filter_len).zip(&scale) {
             filter.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
         }
-        let bias_before = bias.unwrap_or_else(|| vec![0.0; scale.len()]);
-        let channels = bias_before.iter().zip(scale.iter().zip(&shift));
-        bias = Some(
-            channels
-                .map(|(&bias, (scale, shift))| (f64::from(bias) * scale + shift) as f32)
-                .collect(),
-        );
     }
     (weight, bias)
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::Hash;
 use crate::error::ImportError;
 use crate::graph::{Layer, TensorId};
+use crate::mapped::Mapped;
 use crate::onnx::import::{self, Graph};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::reader;
@@ -29,6 +30,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     name: String,
     bytes: Bytes,
+    /// The file, if the bytes are in one.
+    mapped: Option<Mapped>,
     /// What tells the model from others of the same bytes with other fixed inputs.
     fixed: Vec<u8>,
     id: OnceLock<Hash>,
@@ -63,10 +66,11 @@ impl Model {
             return Err(read_error(std::io::Error::other("it is not a file")));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        #[expect(unsafe_code, reason = "mapping is how weights are read without copying the file")]
-        // SAFETY: the file is mapped read-only, and the caller keeps others from changing it.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
-        Self::import(Bytes::from_owner(map), &name, None, &ImportOptions::default())
+        let mapped = Mapped::open(&file).map_err(read_error)?;
+        let mut model = Self::import(mapped.bytes(), &name, None, &ImportOptions::default())?;
+        let inner = Arc::get_mut(&mut model.0).expect("nobody else has the new model yet");
+        inner.mapped = Some(mapped);
+        Ok(model)
     }
 
     /// Imports a model from memory, such as one embedded in the program.
@@ -118,16 +122,23 @@ impl Model {
         let own_name = proto.graph.as_ref().and_then(|graph| graph.name.clone());
         let name = if name.is_empty() { own_name.unwrap_or_default() } else { name.to_owned() };
         let graph = import::import(proto, source, options)?;
-        Self::new(name, bytes, options.digest(), graph)
+        Self::new(name, bytes, None, options.digest(), graph)
     }
 
     /// Layers made from this model's, of less height: what a strip runs. Nobody cuts slices out
     /// of it, so it may do without the nodes.
     pub(crate) fn derive(&self, graph: Graph) -> Result<Self, ImportError> {
-        Self::new(self.0.name.clone(), self.0.bytes.clone(), self.0.fixed.clone(), graph)
+        let Inner { name, bytes, fixed, mapped, .. } = &*self.0;
+        Self::new(name.clone(), bytes.clone(), mapped.clone(), fixed.clone(), graph)
     }
 
-    fn new(name: String, bytes: Bytes, fixed: Vec<u8>, graph: Graph) -> Result<Self, ImportError> {
+    fn new(
+        name: String,
+        bytes: Bytes,
+        mapped: Option<Mapped>,
+        fixed: Vec<u8>,
+        graph: Graph,
+    ) -> Result<Self, ImportError> {
         let info = |id: &TensorId| graph.tensors[id.0].clone();
         let frontier =
             |ids: Vec<TensorId>| Frontier { tensors: ids.iter().map(info).collect(), ids };
@@ -135,6 +146,7 @@ impl Model {
         Ok(Self(Arc::new(Inner {
             name,
             bytes,
+            mapped,
             fixed,
             id: OnceLock::new(),
             graph,
@@ -226,6 +238,11 @@ impl Model {
             constants.map(|constant| (constant.hash(), constant.data.clone())).collect()
         };
         self.0.weights.get_or_init(hashed).get(hash).cloned()
+    }
+
+    /// The file, if the model is in one.
+    pub(crate) fn mapped(&self) -> Option<&Mapped> {
+        self.0.mapped.as_ref()
     }
 
     pub(crate) fn graph(&self) -> &Graph {

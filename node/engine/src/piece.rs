@@ -175,7 +175,7 @@ fn with_source<R>(
     let tensors = &model.graph().tensors;
     let (inputs, outputs) = (model.frontier_ids(layers.start), model.frontier_ids(layers.end));
     let layers = &model.layers()[layers];
-    Ok(work(Source { tensors, layers, inputs, outputs }))
+    Ok(work(Source { tensors, layers, inputs, outputs, mapped: model.mapped() }))
 }
 
 fn weight_bytes(layers: &[Layer]) -> u64 {

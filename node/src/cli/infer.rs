@@ -16,7 +16,6 @@ use starling_protocol::{
     NodeId,
     node::Offering,
     partition::Goal,
-    plan::Plan,
     session::{Agreement, Planning},
 };
 
@@ -25,6 +24,7 @@ use super::{
     flock::{self, FlockArgs},
     input,
     labels::{Guess, Labels},
+    planning::PlanArgs,
     report,
 };
 use crate::{
@@ -60,12 +60,6 @@ pub(super) struct Args {
     /// Let others compute everything: this machine only asks
     #[arg(long, conflicts_with = "local")]
     no_compute: bool,
-    /// What the plan is made for [default: latency for one inference, throughput for more]
-    #[arg(long, value_enum)]
-    goal: Option<GoalArg>,
-    /// Cut the model before these layers instead of where the planner would
-    #[arg(long, value_name = "LAYER,...", value_delimiter = ',', conflicts_with = "local")]
-    cuts: Vec<u16>,
     /// Names of the classes, one a line [default: ImageNet's for 1000 classes]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -76,15 +70,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     nodes: Option<u16>,
     #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
     flock: FlockArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum GoalArg {
-    /// One inference as soon as possible
-    Latency,
-    /// As many inferences per second as possible
-    Throughput,
 }
 
 /// What came of all the inferences of one command.
@@ -100,6 +88,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let labels = Labels::load(args.labels.as_deref())?;
     let inputs = read_inputs(&args, &model)?;
     let outcome = if args.local {
+        args.plan.refuse("--local")?;
         run_locally(&args, &model, &inputs).await?
     } else {
         run_through_flock(&args, &model, &inputs).await?
@@ -196,7 +185,11 @@ async fn run_through_flock(
     model: &Model,
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
-    let planning = planning(args, model, inputs.len())?;
+    let default = match args.load.is_stream(inputs.len()) {
+        true => Goal::Throughput,
+        false => Goal::Latency,
+    };
+    let planning = args.plan.planning(model, default)?;
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
     let mut started = args.flock.start(offering, Identity::Passing).await?;
     let result = tokio::select! {
@@ -205,24 +198,6 @@ async fn run_through_flock(
     };
     started.handle.leave().await;
     result
-}
-
-fn planning(args: &Args, model: &Model, inputs: usize) -> Result<Planning, Failure> {
-    if !args.cuts.is_empty() {
-        let layers = u16::try_from(model.layers().len()).unwrap_or(u16::MAX);
-        let plan = Plan::from_cuts(layers, &args.cuts).ok_or_else(|| {
-            Failure(format!("--cuts: positions must rise, above 0 and below {layers}"))
-        })?;
-        return Ok(Planning::Fixed(plan));
-    }
-    let many = args.load.is_stream(inputs);
-    let goal = match args.goal {
-        Some(GoalArg::Latency) => Goal::Latency,
-        Some(GoalArg::Throughput) => Goal::Throughput,
-        None if many => Goal::Throughput,
-        None => Goal::Latency,
-    };
-    Ok(Planning::Pf(goal))
 }
 
 async fn infer(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use starling_engine::{Model, Profile};
+use starling_engine::{LayerRows, Model, Profile, RowRule};
 use starling_protocol::{
     NodeId,
     cost::Provider,
@@ -52,7 +52,7 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
     let best = counts.filter_map(|count| {
         let workers: Vec<Worker> = (0..count).map(worker).collect();
         let best = partition::balance(&profile, &workers)?;
-        let inner = best.plan.pieces().iter().skip(1).map(|piece| piece.first).collect();
+        let inner = best.plan.pieces().iter().skip(1).map(|piece| piece.layers.first).collect();
         Some((count, inner, alone.as_ref()?.bottleneck / best.bottleneck))
     });
     best.collect()
@@ -87,8 +87,43 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
         "weight_bytes": profile.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>(),
         "layers": layers.collect::<Vec<_>>(),
         "cut_bytes": frontiers,
+        "rows": rows_as_json(model),
         "best_cuts": best.collect::<Vec<_>>(),
     })
+}
+
+/// What strips need to know: the tensors' heights, and how layers' rows follow from each other's.
+fn rows_as_json(model: &Model) -> serde_json::Value {
+    let graph = model.row_graph();
+    let tensors = graph
+        .tensors
+        .iter()
+        .map(|(height, row_bytes)| json!({"height": height, "row_bytes": row_bytes}));
+    let layers = graph.layers.iter().map(|layer| {
+        let rules = match &layer.rows {
+            LayerRows::Whole => None,
+            LayerRows::Split(rules) => Some(rules.iter().map(rule_as_json).collect::<Vec<_>>()),
+        };
+        json!({"inputs": layer.inputs, "outputs": layer.outputs, "rules": rules})
+    });
+    json!({
+        "tensors": tensors.collect::<Vec<_>>(),
+        "layers": layers.collect::<Vec<_>>(),
+        "frontiers": graph.frontiers,
+    })
+}
+
+fn rule_as_json(rule: &RowRule) -> serde_json::Value {
+    match rule {
+        RowRule::All => json!("all"),
+        RowRule::Same => json!("same"),
+        RowRule::Window(window) => json!({
+            "kernel": window.kernel,
+            "stride": window.stride,
+            "dilation": window.dilation,
+            "before": window.before,
+        }),
+    }
 }
 
 fn as_text(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> String {

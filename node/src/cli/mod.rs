@@ -9,6 +9,7 @@ mod inspect;
 mod labels;
 mod node;
 mod peers;
+mod planning;
 mod report;
 
 use std::{

@@ -19,6 +19,9 @@ pub(super) struct AuctionReport {
 pub(super) struct PieceReport {
     /// First and last layer, both included.
     pub(super) layers: [u16; 2],
+    /// For a strip, its first and last row of what the layers make, both included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<[u32; 2]>,
     pub(super) provider: String,
     /// Of the provider's time: one over the pieces that share it.
     pub(super) share: f64,
@@ -55,6 +58,7 @@ fn count(number: u32, what: &str) -> String {
 pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
     let report = |piece: &starling_protocol::session::PlacedPiece| PieceReport {
         layers: [piece.layers.first, piece.layers.end - 1],
+        rows: piece.rows.map(|rows| [rows.first, rows.end.saturating_sub(1)]),
         provider: piece.provider.to_string(),
         share: 1.0 / f64::from(piece.sharers),
         predicted_ms: millis(piece.seconds),
@@ -66,14 +70,16 @@ pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
 pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String) -> String {
     let rows = pieces.iter().enumerate().map(|(index, piece)| {
         format!(
-            "  {index:>5}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            "  {index:>5}  {:>9}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
             format!("{}-{}", piece.layers[0], piece.layers[1]),
+            piece.rows.map_or_else(|| "all".to_owned(), |[first, last]| format!("{first}-{last}")),
             name(&piece.provider),
             piece.share * 100.0,
             piece.predicted_ms
         )
     });
-    let head = "  piece     layers  provider                  share     predicted\n".to_owned();
+    let head =
+        "  piece     layers       rows  provider                  share     predicted\n".to_owned();
     head + &rows.collect::<String>()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 64 | magic, session, epoch, request, index, how many of each of the following |
+//! | 64 | magic, session, epoch, request, index, how many of each of the following, sender |
 //! | 46 each | timings: one for each piece that the request has passed |
 //! | 33 each | shapes: rank, then eight dimensions, those beyond the rank zero |
 //! | 4 per element | the tensors, one after the other, little-endian |
@@ -32,6 +32,8 @@ pub(crate) struct Frame {
     pub(crate) epoch: u32,
     /// Which inference of the session.
     pub(crate) request: u64,
+    /// The piece that it is from, or [`REQUESTER`](starling_protocol::wiring::REQUESTER).
+    pub(crate) sender: u16,
     /// The piece that it is for, or [`RESULT`].
     pub(crate) index: u16,
     /// Where the time went so far.
@@ -102,6 +104,7 @@ pub(crate) struct Head {
     session: SessionId,
     epoch: u32,
     request: u64,
+    sender: u16,
     index: u16,
     trace: Vec<Timing>,
     shapes: Vec<Vec<u32>>,
@@ -123,7 +126,7 @@ impl Frame {
         bytes.extend_from_slice(&self.index.to_le_bytes());
         bytes.extend_from_slice(&(self.trace.len() as u16).to_le_bytes());
         bytes.extend_from_slice(&(self.tensors.len() as u16).to_le_bytes());
-        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&self.sender.to_le_bytes());
         self.trace.iter().for_each(|timing| timing.append(&mut bytes));
         let mut total = 0u64;
         for tensor in &self.tensors {
@@ -159,13 +162,14 @@ impl Head {
     /// If they are none. Total on any bytes.
     pub(crate) fn decode(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Result<Head, FrameError> {
         let (timings, tensors) = counts(fixed)?;
+        let sender = Cursor(&fixed[SENDER_AT..]).u16()?;
         let mut fixed = Cursor(&fixed[MAGIC.len()..]);
         let session = SessionId { requester: NodeId(fixed.take()?), number: fixed.u64()? };
         let (epoch, request, index) = (fixed.u32()?, fixed.u64()?, fixed.u16()?);
         let mut rest = Cursor(rest);
         let trace = (0..timings).map(|_| Timing::read(&mut rest)).collect::<Result<_, _>>()?;
         let shapes = (0..tensors).map(|_| read_shape(&mut rest)).collect::<Result<_, _>>()?;
-        let head = Head { session, epoch, request, index, trace, shapes };
+        let head = Head { session, epoch, request, sender, index, trace, shapes };
         head.total_bytes()?;
         Ok(head)
     }
@@ -183,13 +187,13 @@ impl Head {
         if data.len() != self.data_bytes() {
             return Err(FrameError::DataLength);
         }
-        let Head { session, epoch, request, index, trace, shapes } = self;
+        let Head { session, epoch, request, sender, index, trace, shapes } = self;
         let mut tensors = Vec::with_capacity(shapes.len());
         for shape in shapes {
             let length = data_bytes(&shape)? as usize;
             tensors.push(TensorBytes { shape, data: data.split_to(length) });
         }
-        Ok(Frame { session, epoch, request, index, trace, tensors })
+        Ok(Frame { session, epoch, request, sender, index, trace, tensors })
     }
 
     fn total_bytes(&self) -> Result<u64, FrameError> {
@@ -276,7 +280,7 @@ fn counts(fixed: &[u8; FIXED_BYTES]) -> Result<(usize, usize), FrameError> {
     let mut tail = Cursor(&fixed[COUNTS_AT..]);
     let (timings, tensors) = (usize::from(tail.u16()?), usize::from(tail.u16()?));
     check_counts(timings, tensors)?;
-    if tail.u16()? != 0 { Err(FrameError::Padding) } else { Ok((timings, tensors)) }
+    Ok((timings, tensors))
 }
 
 fn check_counts(timings: usize, tensors: usize) -> Result<(), FrameError> {
@@ -338,8 +342,9 @@ pub(crate) const TENSORS_MAX: usize = 64;
 /// The most dimensions of a tensor.
 pub(crate) const RANK_MAX: usize = 8;
 /// The last byte is the version.
-const MAGIC: &[u8; 4] = b"STF\x01";
+const MAGIC: &[u8; 4] = b"STF\x02";
 const COUNTS_AT: usize = 58;
+const SENDER_AT: usize = 62;
 const TIMING_BYTES: usize = 46;
 const SHAPE_BYTES: usize = 1 + 4 * RANK_MAX;
 

@@ -9,7 +9,7 @@ use starling_protocol::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::frames::{Answer, SessionNews};
+use super::own::{Answer, SessionNews};
 
 /// A wish of the application's.
 pub(super) enum Request {

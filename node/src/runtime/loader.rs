@@ -1,17 +1,20 @@
 //! Getting a piece ready: fetch its slice and its weights from whoever has them, verify, cache,
 //! load. On the other side: cut a model into slices and keep them for others to fetch.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use libp2p_stream::Control;
-use starling_engine::{Bytes, Hash, LoadOptions, Model, Piece, WeightSource};
+use starling_engine::{Bytes, Hash, LoadError, LoadOptions, Model, Piece, WeightSource};
 use starling_protocol::{
-    BlobId, NodeId, host::LoadOrder, model::Work, plan::Plan, wire::FailureReason,
+    BlobId, NodeId, host::LoadOrder, model::Work, plan::Plan, rows::RowRange, wire::FailureReason,
 };
 use tokio::sync::mpsc;
 
-use super::Inner;
+use super::{Inner, edges::Frontier};
 use crate::{
     convert,
     net::blobs::{self, BlobSource},
@@ -23,9 +26,48 @@ pub(super) struct Loaded {
     pub(super) order: LoadOrder,
     pub(super) piece: Arc<Piece>,
     pub(super) work: Work,
+    /// The rows that it takes.
+    pub(super) inputs: Frontier,
+    /// The rows that it makes.
+    pub(super) outputs: Frontier,
+}
+
+/// What the same piece is for every epoch and every neighbour.
+#[derive(Clone)]
+struct Known {
+    piece: Weak<Piece>,
+    work: Work,
+    inputs: Frontier,
+    outputs: Frontier,
+}
+
+/// A piece by what it computes.
+type Computed = (BlobId, Vec<RowRange>);
+
+impl Loaded {
+    /// A piece with the neighbours that an order names.
+    ///
+    /// # Errors
+    /// If they would get other rows than it makes, or send other rows than it takes.
+    fn new(order: LoadOrder, piece: Arc<Piece>, known: &Known) -> Result<Self, FailureReason> {
+        let Known { work, inputs, outputs, .. } = known.clone();
+        let fits = inputs.is_covered_by(&order.sources)
+            && order.targets.iter().all(|target| outputs.has(target));
+        if !fits {
+            tracing::warn!(piece = %order.piece, "an install whose neighbours' rows don't fit");
+            return Err(FailureReason::BadSlice);
+        }
+        Ok(Self { order, piece, work, inputs, outputs })
+    }
+
+    fn known(&self) -> Known {
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        Known { piece: Arc::downgrade(&self.piece), work: self.work, inputs, outputs }
+    }
 }
 
 /// A slice of an own model, ready to be served.
+#[derive(Clone)]
 pub(super) struct CutSlice {
     onnx: Bytes,
 }
@@ -39,9 +81,9 @@ pub(super) struct Loader {
     options: LoadOptions,
     sessions: HashMap<u64, (ProviderId, Vec<BlobId>)>,
     // A change of epoch or of neighbours needs no new load. Weak: a piece goes with its last host.
-    loaded: HashMap<BlobId, (std::sync::Weak<Piece>, Work)>,
-    ready: mpsc::UnboundedSender<(BlobId, std::sync::Weak<Piece>, Work)>,
-    became_ready: mpsc::UnboundedReceiver<(BlobId, std::sync::Weak<Piece>, Work)>,
+    loaded: HashMap<Computed, Known>,
+    ready: mpsc::UnboundedSender<(Computed, Known)>,
+    became_ready: mpsc::UnboundedReceiver<(Computed, Known)>,
 }
 
 impl Loader {
@@ -60,7 +102,7 @@ impl Loader {
     /// What `--memory` leaves beside the pieces that are loaded, in bytes: above it, a piece is
     /// loaded with kernels that take less.
     fn memory_left(&self) -> u64 {
-        let held = self.loaded.values().filter_map(|(piece, _)| Some(piece.upgrade()?.memory()));
+        let held = self.loaded.values().filter_map(|known| Some(known.piece.upgrade()?.memory()));
         held.fold(self.memory, |left, memory| {
             left.saturating_sub(memory.weights + memory.activations)
         })
@@ -73,17 +115,17 @@ impl Loader {
         holders: Vec<NodeId>,
         inner: mpsc::UnboundedSender<Inner>,
     ) {
-        while let Ok((slice, piece, work)) = self.became_ready.try_recv() {
-            self.loaded.insert(slice, (piece, work));
+        while let Ok((computed, known)) = self.became_ready.try_recv() {
+            self.loaded.insert(computed, known);
         }
-        self.loaded.retain(|_, (piece, _)| piece.strong_count() > 0);
+        self.loaded.retain(|_, known| known.piece.strong_count() > 0);
         let (piece, epoch) = (order.piece, order.epoch);
-        let known = self.loaded.get(&order.slice);
-        if let Some((loaded, work)) =
-            known.and_then(|(piece, work)| Some((piece.upgrade()?, *work)))
+        let computed: Computed = (order.slice, order.rows.clone());
+        let known = self.loaded.get(&computed);
+        if let Some((known, loaded)) = known.and_then(|known| Some((known, known.piece.upgrade()?)))
         {
-            let loaded = Loaded { order, piece: loaded, work };
-            inner.send(Inner::Loaded { piece, epoch, result: Ok(Box::new(loaded)) }).ok();
+            let result = Loaded::new(order, loaded, known).map(Box::new);
+            inner.send(Inner::Loaded { piece, epoch, result }).ok();
             return;
         }
         let task = Fetching {
@@ -100,8 +142,7 @@ impl Loader {
             let result = task.run(order).await;
             match &result {
                 Ok(loaded) => {
-                    let weak = Arc::downgrade(&loaded.piece);
-                    ready.send((loaded.order.slice, weak, loaded.work)).ok();
+                    ready.send((computed, loaded.known())).ok();
                 }
                 Err(reason) => tracing::warn!(%piece, ?reason, "a piece could not be loaded"),
             }
@@ -147,11 +188,15 @@ impl Loader {
 /// Cuts a model, off the loop: a big graph takes a while.
 pub(super) fn slice(session: u64, plan: Plan, model: Model, inner: mpsc::UnboundedSender<Inner>) {
     tokio::task::spawn_blocking(move || {
-        let cut = |layers: &starling_protocol::plan::LayerRange| {
+        let cut = |segment: usize| {
+            let pieces = plan.segment(segment);
+            let layers = plan.pieces()[usize::from(pieces.start)].layers;
             let range = usize::from(layers.first)..usize::from(layers.end);
-            CutSlice { onnx: model.slice(range).onnx }
+            // Strips of the same layers share a slice.
+            let slice = CutSlice { onnx: model.slice(range).onnx };
+            pieces.map(move |_| slice.clone())
         };
-        let slices = plan.pieces().iter().map(cut).collect();
+        let slices = (0..plan.segments()).flat_map(cut).collect();
         inner.send(Inner::Sliced { session, plan, slices }).ok();
     });
 }
@@ -252,10 +297,32 @@ fn prepare(
     if model.layers().len() != usize::from(order.layers.len()) {
         return Err(refuse(&"not as many layers as the install says"));
     }
-    let work = convert::total_work(&model.profile());
-    let piece =
-        Piece::load(&model, 0..model.layers().len(), options).map_err(|error| refuse(&error))?;
-    Ok(Loaded { order, piece: Arc::new(piece), work })
+    let (piece, known) = load(&model, &order.rows, options).map_err(|error| refuse(&error))?;
+    Loaded::new(order, piece, &known)
+}
+
+/// Loads a slice, for these rows of what it makes or for all.
+fn load(
+    model: &Model,
+    rows: &[RowRange],
+    options: LoadOptions,
+) -> Result<(Arc<Piece>, Known), LoadError> {
+    let layers = 0..model.layers().len();
+    let (before, after) = (model.frontier(0), model.frontier(layers.end));
+    let (piece, work, inputs, outputs) = if rows.is_empty() {
+        let piece = Piece::load(model, layers, options)?;
+        let work = convert::total_work(&model.profile());
+        (piece, work, Frontier::whole(before), Frontier::whole(after))
+    } else {
+        let rows = convert::engine_rows(rows);
+        let piece = Piece::load_rows(model, layers.clone(), &rows, options)?;
+        let cost = model.strip_cost(layers, &rows)?;
+        let inputs = Frontier::strip(before, &cost.input_rows);
+        (piece, Work(cost.work), inputs, Frontier::strip(after, &rows))
+    };
+    let piece = Arc::new(piece);
+    let known = Known { piece: Arc::downgrade(&piece), work, inputs, outputs };
+    Ok((piece, known))
 }
 
 fn sources(requester: NodeId, mut holders: Vec<NodeId>) -> Vec<NodeId> {

@@ -2,9 +2,12 @@
 //! It carries inputs in and outputs out, and decides nothing.
 
 mod clock;
-mod frames;
+mod edges;
+mod guests;
 mod handle;
 mod loader;
+mod outbox;
+mod own;
 
 use std::{
     fs::{File, TryLockError},
@@ -30,11 +33,12 @@ use tokio::{
 };
 
 use clock::Clock;
-pub(crate) use frames::{Answer, SessionNews};
-use frames::{Guests, OwnSessions};
+use guests::Guests;
 use handle::Request;
 pub(crate) use handle::{Handle, News, PeerView, SessionHandle};
 use loader::Loader;
+use own::OwnSessions;
+pub(crate) use own::{Answer, SessionNews};
 
 use crate::{
     convert, identity,
@@ -320,8 +324,11 @@ impl Runtime {
                     self.guests.remove(&piece);
                     self.parts.news.send(News::Dropped { piece }).ok();
                 }
-                Output::SendInput { session, epoch, request, to } => {
-                    self.own.send_input(session, epoch, request, to);
+                Output::Wire { session, epoch, inputs, outputs } => {
+                    self.own.wire(session, epoch, inputs, outputs);
+                }
+                Output::SendInput { session, epoch, request } => {
+                    self.own.send_input(session, epoch, request);
                 }
                 // The node consumes these itself.
                 Output::SessionChanged { .. } | Output::Suspect { .. } => {}

@@ -422,6 +422,14 @@ impl Bidder {
         })
     }
 
+    /// The piece leaves its place, to bid for another. Returns it, to be given back.
+    pub fn leave(&mut self, index: u16) -> Option<(NodeId, Lease)> {
+        let seat = self.seats.get_mut(usize::from(index))?;
+        let SeatState::Held { provider, attempt, .. } = seat.state else { return None };
+        seat.state = SeatState::Open;
+        Some((provider, Lease { index, attempt }))
+    }
+
     /// The piece stays where it is. Returns its second place, to be given back, or the bid for one.
     pub fn drop_second(&mut self, index: u16) -> Option<(NodeId, Lease)> {
         let aside = self.seats.get_mut(usize::from(index))?.aside.take()?;

@@ -10,6 +10,7 @@
 
 mod bidder;
 mod book;
+mod exchange;
 mod forecast;
 mod migration;
 mod prices;
@@ -17,6 +18,7 @@ mod seat;
 
 pub use bidder::{Awarded, Bidder, Tally};
 pub use book::{Bid, Book, BookConfig, Holding, Runs, Verdict};
+pub use exchange::Pair;
 pub use forecast::{Forecast, Opening, Stall};
 pub use migration::MigrationCost;
 pub use prices::{News, Prices};

@@ -43,6 +43,19 @@ pub enum SeatState {
     Infeasible,
 }
 
+impl SeatState {
+    /// Where the piece is, or bids to be.
+    #[must_use]
+    pub fn place(&self) -> Option<NodeId> {
+        match self {
+            SeatState::Held { provider, .. } | SeatState::Bidding(Offered { provider, .. }) => {
+                Some(*provider)
+            }
+            SeatState::Open | SeatState::Infeasible => None,
+        }
+    }
+}
+
 /// A bid that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offered {

@@ -7,6 +7,7 @@ use crate::{
     plan::Plan,
     session::{Agreement, Planning, SessionError},
     wire::{Advert, FailureReason, Message},
+    wiring::Link,
 };
 
 /// What can happen to a node.
@@ -145,7 +146,18 @@ pub enum Output {
     Load(LoadOrder),
     /// Drop a piece.
     Unload(PieceId),
-    /// Send a request's input to its first piece.
+    /// From now on, a session's inputs go to these pieces and its outputs come from those.
+    Wire {
+        /// The session's number.
+        session: u64,
+        /// Of the plan in force.
+        epoch: u32,
+        /// Where the inputs go; possibly to the node itself.
+        inputs: Vec<Link>,
+        /// Where the outputs come from.
+        outputs: Vec<Link>,
+    },
+    /// Send a request's input as [`Output::Wire`] said.
     SendInput {
         /// The session's number.
         session: u64,
@@ -153,8 +165,6 @@ pub enum Output {
         epoch: u32,
         /// Which request.
         request: u64,
-        /// The first piece's provider, possibly the node itself.
-        to: NodeId,
     },
     /// A session's pieces changed; consumed by the node itself, which advertises them.
     SessionChanged {

@@ -24,8 +24,8 @@ use crate::{
     session::{Offer, Planning, Session, SessionError, View},
     time::Timestamp,
     wire::{
-        ADDRESSES_MAX, Advert, Ask, FailureReason, Lease, MODELS_MAX, Message, NodeAdvert,
-        PriceAdvert, SessionAdvert,
+        ADDRESSES_MAX, Advert, Ask, ExchangeStage, FailureReason, Lease, MODELS_MAX, Message,
+        NodeAdvert, PriceAdvert, SessionAdvert,
     },
 };
 
@@ -271,6 +271,13 @@ impl Node {
             Message::Failed { session, .. } => {
                 self.pass_to_session(now, *session, from, message, out);
             }
+            Message::Exchange(exchange) => {
+                let number = match exchange.stage {
+                    ExchangeStage::Offer => exchange.theirs.session.number,
+                    ExchangeStage::Agreed | ExchangeStage::Refused => exchange.session,
+                };
+                self.pass_to_session(now, number, from, message, out);
+            }
         }
     }
 
@@ -347,25 +354,12 @@ impl Node {
     }
 
     fn on_install(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) {
-        let Message::Install {
-            session,
-            index,
-            attempt,
-            epoch,
-            model,
-            layers,
-            slice,
-            slice_bytes,
-            previous,
-            next,
-        } = *message
-        else {
+        let &Message::Install { session, index, attempt, epoch, .. } = message else {
             return;
         };
         let piece = piece_of(from, session, index);
-        let answer = if self.book.holds(&piece, attempt) {
-            let order =
-                LoadOrder { piece, epoch, model, layers, slice, slice_bytes, previous, next };
+        let order = LoadOrder::new(piece, message).filter(|_| self.book.holds(&piece, attempt));
+        let answer = if let Some(order) = order {
             match self.host.install(order) {
                 InstallAnswer::Load(order) => {
                     out.push(Output::Load(order));
@@ -653,10 +647,12 @@ impl Node {
         let session = self.sessions.get(&number)?;
         let pieces = session.pieces()?;
         let (model, stage) = (session.profile().model(), session.stage());
+        let places = session.places();
         self.sequence += 1;
         let (sequence, ttl_ms) = (self.sequence, self.ttl_ms());
         let session = number;
-        Some(Advert::Session(SessionAdvert { sequence, ttl_ms, session, model, stage, pieces }))
+        let advert = SessionAdvert { sequence, ttl_ms, session, model, stage, pieces, places };
+        Some(Advert::Session(advert))
     }
 
     fn ttl_ms(&self) -> u32 {

@@ -48,7 +48,7 @@ impl Worker {
     /// Seconds that a range of layers takes here while all sharers are busy; infinite if its
     /// weights don't fit.
     fn seconds(&self, profile: &ModelProfile, layers: LayerRange) -> f64 {
-        let piece = profile.piece(layers);
+        let piece = profile.range(layers);
         if piece.weight_bytes > self.provider.memory_free {
             return f64::INFINITY;
         }
@@ -57,7 +57,7 @@ impl Worker {
 
     /// Seconds for the whole model's work, to sort by: smaller is better.
     fn whole(&self, profile: &ModelProfile) -> f64 {
-        let everything = profile.piece(LayerRange { first: 0, end: profile.layers() });
+        let everything = profile.range(LayerRange { first: 0, end: profile.layers() });
         self.provider.speed.seconds(&everything.work) * f64::from(self.sharers)
     }
 }
@@ -147,7 +147,7 @@ impl<'a> Table<'a> {
         let plan = Plan::from_cuts(layers, &cuts)?;
         let workers = &self.workers[..pieces];
         let times = plan.pieces().iter().zip(workers);
-        let latency = times.map(|(layers, worker)| worker.seconds(self.profile, *layers)).sum();
+        let latency = times.map(|(piece, worker)| worker.seconds(self.profile, piece.layers)).sum();
         let order = workers.iter().map(|worker| worker.node).collect();
         Some(Proposal { plan, order, bottleneck, latency })
     }
@@ -181,7 +181,7 @@ mod tests {
         let workers: Vec<Worker> = (0..).zip(speeds).map(|(n, s)| worker(n, *s)).collect();
         let profile = profile(flops, cut_bytes);
         let best = propose(&profile, &workers, Goal::Throughput, 8, 0.02).expect("a plan");
-        let got: Vec<u16> = best.plan.pieces().iter().map(|piece| piece.end).collect();
+        let got: Vec<u16> = best.plan.pieces().iter().map(|piece| piece.layers.end).collect();
         assert_eq!(got, ends);
         assert!((best.bottleneck - bottleneck).abs() < 1e-9, "{}", best.bottleneck);
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bidding, Phase, Planning, Session, SessionError, View};
+use super::{Bidding, Matching, Phase, Planning, Session, SessionError, View};
 use crate::{
     cost,
     id::{NodeId, SessionId},
     market::{Bidder, Candidate, Forecast, Moving, News, Opening, Prices, SeatState, Stall},
     model::PieceProfile,
+    nats::Nats,
     node::{Event, Output},
-    plan::{LayerRange, Plan},
+    plan::Plan,
     time::Timestamp,
     wire::{Message, Stage},
 };
@@ -22,7 +23,10 @@ impl Session {
         if now < retry {
             return;
         }
-        if let Some(plan) = self.make_plan(view) {
+        if let Some((plan, meant)) = self.make_plan(view) {
+            self.meant = meant;
+            let matched = matches!(self.planning, Planning::Matched(_));
+            self.matching = matched.then(Matching::default);
             self.begin_auction(now, plan, view, out);
         } else if now >= since + view.config.search_max {
             self.fail(SessionError::NoProvider, out);
@@ -38,9 +42,9 @@ impl Session {
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
-        let pieces = plan.pieces().iter().map(|layers| {
-            let piece = self.profile.piece(*layers);
-            (piece.weight_bytes, self.candidates(&piece, None, view))
+        let pieces = (0..).zip(plan.pieces()).map(|(index, piece)| {
+            let piece = self.profile.piece(piece);
+            (piece.weight_bytes, self.candidates(index, &piece, None, view))
         });
         let attempt = self.bidder.attempt();
         let providers = view.offers().count();
@@ -53,7 +57,7 @@ impl Session {
         out.push(Output::SessionChanged { session: self.id.number });
         match view.config.bidding {
             // With nobody else here, there is nobody to wait for.
-            Bidding::Forecast if !view.flock.is_empty() => {
+            Bidding::Forecast if self.forecasts() && !view.flock.is_empty() => {
                 self.phase = Phase::Gathering { until: now + view.config.gather };
             }
             Bidding::Forecast | Bidding::Plain => {
@@ -63,14 +67,23 @@ impl Session {
         }
     }
 
-    /// Those who may take a piece, at which rates. Where it is already, it fits.
+    fn forecasts(&self) -> bool {
+        self.meant.is_empty() && self.matching.is_none()
+    }
+
+    /// Those who may take a piece, at which rates: the one that it is meant for, or anyone. Where it
+    /// is already, it fits.
     pub(super) fn candidates(
         &self,
+        index: u16,
         piece: &PieceProfile,
         held: Option<NodeId>,
         view: &View<'_>,
     ) -> Vec<Candidate> {
-        let offers = view.offers().filter(|offer| !self.excluded.contains(&offer.node));
+        let meant = self.meant.get(usize::from(index));
+        let offers = view.offers().filter(|offer| {
+            !self.excluded.contains(&offer.node) && meant.is_none_or(|node| *node == offer.node)
+        });
         let candidate = |mut offer: super::Offer| {
             if held == Some(offer.node) {
                 offer.provider.memory_free = u64::MAX;
@@ -122,6 +135,10 @@ impl Session {
         match self.phase {
             Phase::Bidding => {
                 self.placed_at = Some(now);
+                if self.matching.is_some() {
+                    // The others must know where its pieces are, to offer exchanges.
+                    out.push(Output::SessionChanged { session: self.id.number });
+                }
                 self.phase = Phase::Settling { until: now + view.config.settle };
             }
             Phase::Settling { until } if now >= until => self.settle(now, view, out),
@@ -166,6 +183,14 @@ impl Session {
     /// What the forecast says of each piece without a place. A loser has learned something since:
     /// the prices that were heard, and which of its own pieces have places.
     fn openings(&mut self, view: &View<'_>) -> Vec<Option<Opening>> {
+        if self.matching.is_some() {
+            return self.proposals(view);
+        }
+        if !self.meant.is_empty() {
+            // No more than it takes: there is no second best to outbid.
+            let least = |node: &NodeId| Opening { provider: *node, level: Nats::ZERO };
+            return self.meant.iter().map(|node| Some(least(node))).collect();
+        }
         let open = self.bidder.states().any(|state| state == SeatState::Open);
         if !open || self.bidder.tally().rounds >= view.config.forecasts_max {
             return Vec::new();
@@ -199,7 +224,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         self.strikes += 1;
-        if self.strikes >= view.config.strikes_max || matches!(self.planning, Planning::Fixed(_)) {
+        if self.strikes >= view.config.strikes_max || self.planning.is_callers() {
             self.release_all(out);
             self.fail(error, out);
             return;
@@ -210,7 +235,7 @@ impl Session {
     pub(super) fn plan_again(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         self.release_all(out);
         self.requests.hold_back(now);
-        self.plan = None;
+        (self.plan, self.meant, self.matching) = (None, Vec::new(), None);
         // Not at once: what made it fail is in the picture that it would plan with.
         self.phase = Phase::Searching { since: now, retry: now + view.config.retry_every };
     }
@@ -226,6 +251,13 @@ impl Session {
         }
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
+        }
+        if self.matching.is_some() {
+            return match self.exchange_places(now, view, out) {
+                Some(until) if self.bidder.is_placed() => self.phase = Phase::Settling { until },
+                Some(_) => self.advance(now, view, out),
+                None => self.agree(now, view, out),
+            };
         }
         if let Some(until) = self.await_news(now, view, out) {
             self.phase = Phase::Settling { until };
@@ -298,8 +330,8 @@ impl Session {
     }
 
     pub(super) fn piece(&self, index: u16) -> Option<PieceProfile> {
-        let layers: &LayerRange = self.plan.as_ref()?.pieces().get(usize::from(index))?;
-        Some(self.profile.piece(*layers))
+        let piece = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        Some(self.profile.piece(piece))
     }
 }
 

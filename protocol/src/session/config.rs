@@ -120,10 +120,25 @@ impl Default for Config {
 /// How a session's plan is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Planning {
-    /// The caller's own cuts, which are never moved.
+    /// The caller's own plan, which stays as it is. The auction says who computes which piece.
     Fixed(Plan),
+    /// The caller's own plan, with the node that is to compute each piece.
+    Placed(Plan, Vec<NodeId>),
+    /// The caller's own plan. The matching game of DINA-O says who computes which piece.
+    Matched(Plan),
     /// The `pf` partitioner.
     Pf(Goal),
+}
+
+impl Planning {
+    /// Whether the plan is the caller's own: then there is no other.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        match self {
+            Planning::Fixed(_) | Planning::Placed(..) | Planning::Matched(_) => true,
+            Planning::Pf(_) => false,
+        }
+    }
 }
 
 /// A provider as its requester sees it at one moment.

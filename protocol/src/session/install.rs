@@ -8,7 +8,8 @@ use crate::{
     id::NodeId,
     node::{Event, Output},
     time::Timestamp,
-    wire::{FailureReason, Hop, Lease, Message},
+    wire::{FailureReason, Lease, Message},
+    wiring::Wiring,
 };
 
 impl Session {
@@ -37,29 +38,34 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         let at = usize::from(index);
-        let layers = self.plan.as_ref().and_then(|plan| plan.pieces().get(at).copied());
-        let (Some(layers), Some(to), Some((slice, slice_bytes))) =
-            (layers, placement.get(at), self.slices.get(at).copied())
+        let piece = self.plan.as_ref().and_then(|plan| plan.pieces().get(at).cloned());
+        let (Some(piece), Some(to), Some((slice, slice_bytes))) =
+            (piece, placement.get(at), self.slices.get(at).copied())
         else {
             return;
         };
-        let hop = |neighbour: Option<&NodeId>| match neighbour {
-            Some(node) => Hop::Piece(*node),
-            None => Hop::Requester,
-        };
+        let mut wiring = self.wiring(placement);
         let install = Message::Install {
             session: self.id.number,
             index,
             attempt,
             epoch,
             model: self.profile.model(),
-            layers,
+            layers: piece.layers,
+            rows: piece.rows,
             slice,
             slice_bytes,
-            previous: hop(at.checked_sub(1).and_then(|at| placement.get(at))),
-            next: hop(placement.get(at + 1)),
+            sources: std::mem::take(&mut wiring.sources[at]),
+            targets: std::mem::take(&mut wiring.targets[at]),
         };
         self.send(*to, install, out);
+    }
+
+    /// The edges of the plan, with its pieces at these nodes.
+    fn wiring(&self, placement: &[NodeId]) -> Wiring {
+        self.plan.as_ref().map_or_else(Wiring::default, |plan| {
+            Wiring::new(&self.profile, plan, placement, self.id.requester)
+        })
     }
 
     /// All pieces but those that are `ready` are to be loaded, or told of the new epoch.
@@ -112,6 +118,8 @@ impl Session {
         self.was_running = true;
         self.reviewed = now;
         let agreement = self.agreement(now, &placement, &plan, view);
+        let Wiring { inputs, outputs, .. } = self.wiring(&placement);
+        out.push(Output::Wire { session: self.id.number, epoch, inputs, outputs });
         out.push(Output::Event(Event::Ready { session: self.id.number, epoch, agreement }));
         self.pump(now, out);
     }

@@ -8,6 +8,7 @@
 mod auction;
 mod config;
 mod install;
+mod matching;
 mod moves;
 mod planning;
 mod report;
@@ -16,6 +17,7 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use config::{Bidding, Config, Offer, Planning, SessionError, View};
+use matching::Matching;
 use moves::Migration;
 pub use report::{Agreement, PlacedPiece};
 use requests::Requests;
@@ -58,6 +60,10 @@ pub struct Session {
     planning: Planning,
     phase: Phase,
     plan: Option<Plan>,
+    // For whom the planner means each piece; empty where the auction decides.
+    meant: Vec<NodeId>,
+    // The game by which the pieces find their places, where it is that and no auction.
+    matching: Option<Matching>,
     bidder: Bidder,
     // Kept until all has come to rest, with the time of the first bids that followed it.
     forecast: Option<(Timestamp, Forecast)>,
@@ -104,6 +110,8 @@ impl Session {
             planning,
             phase: Phase::Searching { since: now, retry: now },
             plan: None,
+            meant: Vec::new(),
+            matching: None,
             bidder: Bidder::new(id, view.terms, 0, 0, Vec::new()),
             forecast: None,
             installed: Vec::new(),
@@ -141,12 +149,16 @@ impl Session {
     #[must_use]
     pub fn pieces(&self) -> Option<Vec<PieceProfile>> {
         let plan = self.plan.as_ref()?;
-        Some(plan.pieces().iter().map(|layers| self.profile.piece(*layers)).collect())
+        Some(plan.pieces().iter().map(|piece| self.profile.piece(piece)).collect())
     }
 
     /// How far it has come, for others to know.
     #[must_use]
     pub fn stage(&self) -> Stage {
+        if !self.meant.is_empty() || self.matching.is_some() {
+            // Their bids are not those of the auction.
+            return Stage::Settled;
+        }
         let seeking = match self.phase {
             Phase::Searching { .. } | Phase::Gathering { .. } | Phase::Bidding => true,
             Phase::Settling { .. } => !self.was_running,
@@ -158,9 +170,9 @@ impl Session {
     /// Who computes a piece of the plan in force, and what it does there.
     #[must_use]
     pub fn assigned(&self, index: u16) -> Option<(NodeId, Work)> {
-        let layers = self.plan.as_ref()?.pieces().get(usize::from(index))?;
+        let piece = self.plan.as_ref()?.pieces().get(usize::from(index))?;
         let provider = self.installed.get(usize::from(index))?;
-        Some((*provider, self.profile.piece(*layers).work))
+        Some((*provider, self.profile.piece(piece).work))
     }
 
     /// The attempt by which a piece holds its place.
@@ -229,14 +241,18 @@ impl Session {
             }
             Message::Refusal { index, attempt, reason: RefusalReason::Outbid, .. } => {
                 self.bidder.on_outbid(from, *index, *attempt);
+                self.on_preferred(from, *index);
             }
             Message::Refusal { index, attempt, .. } => {
                 let until = now + view.config.exclusion;
                 self.bidder.on_excluded(from, *index, *attempt, until);
             }
             Message::Eviction { index, attempt, .. } => {
-                self.bidder.on_eviction(from, *index, *attempt);
+                if self.bidder.on_eviction(from, *index, *attempt) {
+                    self.on_preferred(from, *index);
+                }
             }
+            Message::Exchange(exchange) => self.on_exchange(now, from, exchange, view, out),
             Message::Renewed { lost, .. } => {
                 self.bidder.on_lost(from, lost);
             }
@@ -389,15 +405,12 @@ impl Session {
         if self.phase != Phase::Streaming || self.is_switching() {
             return;
         }
-        let Some(first) = self.installed.first().copied() else {
-            return;
-        };
-        let pieces = self.plan.as_ref().map_or(1, |plan| plan.pieces().len());
-        // Enough to keep every piece busy and one input waiting at each.
-        let window = pieces * 2 + 1;
+        let segments = self.plan.as_ref().map_or(1, Plan::segments);
+        // Enough to keep every segment busy and one input waiting at each.
+        let window = segments * 2 + 1;
         for request in self.requests.start(now, window) {
             let (session, epoch) = (self.id.number, self.epoch);
-            out.push(Output::SendInput { session, epoch, request, to: first });
+            out.push(Output::SendInput { session, epoch, request });
         }
     }
 

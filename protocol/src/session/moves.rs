@@ -42,7 +42,7 @@ impl Session {
     ) -> bool {
         let Some(placement) = self.bidder.placement() else { return false };
         let candidates = (0..).zip(&placement).filter_map(|(index, held)| {
-            Some(self.candidates(&self.piece(index)?, Some(*held), view))
+            Some(self.candidates(index, &self.piece(index)?, Some(*held), view))
         });
         let candidates = candidates.collect();
         self.bidder.set_candidates(view.offers().count(), candidates);
@@ -71,6 +71,11 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         if self.phase != Phase::Streaming {
+            return;
+        }
+        if self.matching.is_some() {
+            // Stable already, in the game's own sense.
+            self.reviewed = now;
             return;
         }
         if self.bidder.is_reviewing() {

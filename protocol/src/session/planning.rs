@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Session {
-    pub(super) fn make_plan(&self, view: &View<'_>) -> Option<Plan> {
+    /// A plan, and for whom each piece is meant; for nobody where the auction decides.
+    pub(super) fn make_plan(&self, view: &View<'_>) -> Option<(Plan, Vec<NodeId>)> {
         let workers: Vec<Worker> = view
             .offers()
             .filter(|offer| offer.ask.level.is_some() && !self.excluded.contains(&offer.node))
@@ -24,7 +25,12 @@ impl Session {
             return None;
         }
         match &self.planning {
-            Planning::Fixed(plan) => Some(plan.clone()),
+            Planning::Fixed(plan) | Planning::Matched(plan) => Some((plan.clone(), Vec::new())),
+            Planning::Placed(plan, meant) => {
+                let here = |node: &NodeId| workers.iter().any(|worker| worker.node == *node);
+                let complete = meant.len() == plan.pieces().len() && meant.iter().all(here);
+                complete.then(|| (plan.clone(), meant.clone()))
+            }
             Planning::Pf(goal) => {
                 // A session that keeps failing asks for less: one provider at a time.
                 let pieces_max = if self.strikes > view.config.strikes_max / 2 {
@@ -39,7 +45,7 @@ impl Session {
                     pieces_max,
                     view.config.gain_min,
                 )?;
-                Some(best.plan)
+                Some((best.plan, Vec::new()))
             }
         }
     }
@@ -50,14 +56,17 @@ impl Session {
         let (Planning::Pf(_), Some(plan)) = (&self.planning, &self.plan) else {
             return;
         };
+        if !plan.is_pipeline() {
+            return;
+        }
         let workers: Option<Vec<Worker>> =
             placement.iter().map(|node| self.worker(node, view)).collect();
         let Some(workers) = workers else { return };
         let Some(best) = partition::balance(&self.profile, &workers) else {
             return;
         };
-        let times = plan.pieces().iter().zip(&workers).map(|(layers, worker)| {
-            let piece = self.profile.piece(*layers);
+        let times = plan.pieces().iter().zip(&workers).map(|(piece, worker)| {
+            let piece = self.profile.piece(piece);
             cost::seconds(&piece, &worker.provider) * f64::from(worker.sharers)
         });
         let bottleneck = times.fold(0.0, f64::max);
@@ -81,11 +90,12 @@ impl Session {
         plan: &Plan,
         view: &View<'_>,
     ) -> Agreement {
-        let pieces = plan.pieces().iter().zip(placement).map(|(layers, node)| {
-            let piece = self.profile.piece(*layers);
+        let pieces = plan.pieces().iter().zip(placement).map(|(planned, node)| {
+            let piece = self.profile.piece(planned);
             let worker = self.worker(node, view);
             PlacedPiece {
-                layers: *layers,
+                layers: planned.layers,
+                rows: planned.rows.first().copied(),
                 provider: *node,
                 sharers: worker.map_or(1, |worker| worker.sharers),
                 seconds: worker.map_or(f64::INFINITY, |worker| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{cost, id::NodeId, plan::LayerRange};
+use crate::{cost, id::NodeId, plan::LayerRange, rows::RowRange};
 
 /// The outcome of an auction, as its requester sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Agreement {
 pub struct PlacedPiece {
     /// Its layers.
     pub layers: LayerRange,
+    /// For a strip, its rows of the first tensor that the layers make.
+    pub rows: Option<RowRange>,
     /// Who computes it.
     pub provider: NodeId,
     /// Pieces that share the provider, this one included (`n_j`).

@@ -3,14 +3,16 @@
 use quickcheck::{Arbitrary, Gen};
 
 use crate::{
-    id::{BlobId, ModelId, NodeId},
+    id::{BlobId, ModelId, NodeId, PieceId, SessionId},
     model::{PieceProfile, Speed, Work},
     nats::Nats,
-    plan::LayerRange,
+    plan::{LayerRange, PIECES_MAX},
+    rows::RowRange,
     wire::{
-        Advert, Ask, Claim, FailureReason, Hop, Lease, Message, NodeAdvert, PriceAdvert,
-        RefusalReason, SessionAdvert, Stage,
+        Advert, Ask, Claim, Exchange, ExchangeStage, FailureReason, Lease, Message, NodeAdvert,
+        PriceAdvert, RefusalReason, SessionAdvert, Stage,
     },
+    wiring::{Link, REQUESTER},
 };
 
 /// A market message or an advert, drawn at random within the wire's limits.
@@ -33,14 +35,7 @@ fn advert(g: &mut Gen) -> Advert {
     let ttl_ms = u32::arbitrary(g);
     match u8::arbitrary(g) % 4 {
         0 => Advert::Leaving { sequence },
-        1 => Advert::Session(SessionAdvert {
-            sequence,
-            ttl_ms,
-            session: u64::arbitrary(g),
-            model: ModelId(bytes_32(g)),
-            stage: if bool::arbitrary(g) { Stage::Seeking } else { Stage::Settled },
-            pieces: few(g, 8, piece),
-        }),
+        1 => Advert::Session(session(g, sequence, ttl_ms)),
         2 => Advert::Price(PriceAdvert { ask: ask(g), memory_free: u64::arbitrary(g) }),
         _ => Advert::Node(NodeAdvert {
             sequence,
@@ -56,11 +51,38 @@ fn advert(g: &mut Gen) -> Advert {
     }
 }
 
+fn session(g: &mut Gen, sequence: u64, ttl_ms: u32) -> SessionAdvert {
+    let pieces = few(g, 8, piece);
+    let placed = usize::arbitrary(g) % (pieces.len() + 1);
+    SessionAdvert {
+        sequence,
+        ttl_ms,
+        session: u64::arbitrary(g),
+        model: ModelId(bytes_32(g)),
+        stage: if bool::arbitrary(g) { Stage::Seeking } else { Stage::Settled },
+        pieces,
+        places: (0..placed).map(|_| NodeId(bytes_32(g))).collect(),
+    }
+}
+
+fn exchange(g: &mut Gen, session: u64, index: u16) -> Exchange {
+    use ExchangeStage::{Agreed, Offer, Refused};
+    let other = SessionId { requester: NodeId(bytes_32(g)), number: u64::arbitrary(g) };
+    Exchange {
+        session,
+        index,
+        at: NodeId(bytes_32(g)),
+        theirs: PieceId { session: other, index: u16::arbitrary(g) },
+        to: NodeId(bytes_32(g)),
+        stage: *g.choose(&[Offer, Agreed, Refused]).expect("not empty"),
+    }
+}
+
 fn market(g: &mut Gen) -> Message {
     let (session, index) = (u64::arbitrary(g), u16::arbitrary(g));
     let (attempt, epoch) = (u32::arbitrary(g), u32::arbitrary(g));
     let leases = few(g, 6, |g| Lease { index: u16::arbitrary(g), attempt: u32::arbitrary(g) });
-    match u8::arbitrary(g) % 10 {
+    match u8::arbitrary(g) % 11 {
         0 => Message::Bid {
             session,
             index,
@@ -78,6 +100,7 @@ fn market(g: &mut Gen) -> Message {
         6 => Message::Release { session, leases },
         7 => install(g, session, index, attempt, epoch),
         8 => Message::Ready { session, index, epoch, ask: ask(g) },
+        9 => Message::Exchange(exchange(g, session, index)),
         _ => Message::Failed { session, index, attempt, epoch, reason: failure(g) },
     }
 }
@@ -91,15 +114,28 @@ fn install(g: &mut Gen, session: u64, index: u16, attempt: u32, epoch: u32) -> M
         epoch,
         model: ModelId(bytes_32(g)),
         layers: LayerRange { first, end: first + 1 + u16::arbitrary(g) % 100 },
+        rows: rows(g),
         slice: BlobId(bytes_32(g)),
         slice_bytes: u32::arbitrary(g),
-        previous: hop(g),
-        next: hop(g),
+        sources: links(g),
+        targets: links(g),
     }
 }
 
-fn hop(g: &mut Gen) -> Hop {
-    if bool::arbitrary(g) { Hop::Requester } else { Hop::Piece(NodeId(bytes_32(g))) }
+fn links(g: &mut Gen) -> Vec<Link> {
+    let count = 1 + u8::arbitrary(g) % 5;
+    let piece = |g: &mut Gen| u16::arbitrary(g) % PIECES_MAX as u16;
+    let end = |g: &mut Gen| if bool::arbitrary(g) { REQUESTER } else { piece(g) };
+    (0..count).map(|_| Link { piece: end(g), node: NodeId(bytes_32(g)), rows: rows(g) }).collect()
+}
+
+fn rows(g: &mut Gen) -> Vec<RowRange> {
+    let count = u8::arbitrary(g) % 4;
+    let range = |g: &mut Gen| {
+        let first = u32::from(u16::arbitrary(g));
+        RowRange::new(first, first + u32::from(u16::arbitrary(g)))
+    };
+    (0..count).map(|_| range(g)).collect()
 }
 
 fn piece(g: &mut Gen) -> PieceProfile {

@@ -182,7 +182,7 @@ impl Table {
             }
             Output::Slice { session, plan } => {
                 let slice = |first: u16| (BlobId([first.to_le_bytes()[0]; 32]), 100);
-                let slices = plan.pieces().iter().map(|layers| slice(layers.first)).collect();
+                let slices = plan.pieces().iter().map(|piece| slice(piece.layers.first)).collect();
                 queue.push_back((by, Input::Sliced { session, plan, slices }));
             }
             Output::Load(order) => {
@@ -198,7 +198,7 @@ impl Table {
                 self.in_flight.push_back((by, session, request));
             }
             Output::Event(event) => self.log.push((self.now, Entry::Event { by, event })),
-            Output::SessionChanged { .. } | Output::Suspect { .. } => {}
+            Output::SessionChanged { .. } | Output::Suspect { .. } | Output::Wire { .. } => {}
         }
     }
 

@@ -4,10 +4,12 @@
 use bincode::{Decode, Encode};
 
 use crate::{
-    id::{BlobId, ModelId, NodeId},
+    id::{BlobId, ModelId, NodeId, PieceId},
     model::{PieceProfile, Speed},
     nats::Nats,
     plan::{LayerRange, PIECES_MAX},
+    rows::RowRange,
+    wiring::{Link, REQUESTER},
 };
 
 /// A message that can be encoded and decoded, and knows what is out of range in itself.
@@ -104,6 +106,8 @@ pub struct SessionAdvert {
     pub stage: Stage,
     /// Its pieces in order.
     pub pieces: Vec<PieceProfile>,
+    /// Where they are, as long as they may exchange their places with others'; else empty.
+    pub places: Vec<NodeId>,
 }
 
 /// Directed from one node to another. `session` is the number of a session: of the sender's where
@@ -202,14 +206,16 @@ pub enum Message {
         model: ModelId,
         /// Its layers.
         layers: LayerRange,
+        /// For a strip, its rows of each tensor alive after the layers; empty for all rows.
+        rows: Vec<RowRange>,
         /// The slice of the graph, to be fetched as a blob.
         slice: BlobId,
         /// The slice's length.
         slice_bytes: u32,
-        /// Where its input comes from; frames of anyone else are dropped.
-        previous: Hop,
-        /// Where its output goes.
-        next: Hop,
+        /// Where its inputs come from; frames of anyone else are dropped.
+        sources: Vec<Link>,
+        /// Where its outputs go.
+        targets: Vec<Link>,
     },
     /// Provider: loaded; send.
     Ready {
@@ -235,6 +241,36 @@ pub enum Message {
         /// Why.
         reason: FailureReason,
     },
+    /// Requester to requester: let our pieces exchange their places; and the answer.
+    Exchange(Exchange),
+}
+
+/// An exchange of two pieces' places, between two requesters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Exchange {
+    /// The session's number, with the requester who offers.
+    pub session: u64,
+    /// Its piece.
+    pub index: u16,
+    /// Where that piece is.
+    pub at: NodeId,
+    /// The other piece.
+    pub theirs: PieceId,
+    /// Where that one is.
+    pub to: NodeId,
+    /// How far it has come.
+    pub stage: ExchangeStage,
+}
+
+/// How far an exchange has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ExchangeStage {
+    /// Offered.
+    Offer,
+    /// The other one has left its place for it.
+    Agreed,
+    /// The other one stays.
+    Refused,
 }
 
 /// What a bid may take.
@@ -244,15 +280,6 @@ pub enum Claim {
     Any,
     /// Only an open slot: the piece has a place elsewhere, and turns nobody out for a better one.
     OpenSlot,
-}
-
-/// A neighbour of a piece in the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Hop {
-    /// The provider of the neighbouring piece.
-    Piece(NodeId),
-    /// The requester: this is the first piece, or the last.
-    Requester,
 }
 
 /// One piece's award.
@@ -297,6 +324,9 @@ impl Wire for Advert {
             Advert::Price(price) => price.ask.validate(),
             Advert::Session(session) if session.pieces.len() > PIECES_MAX => {
                 Err("a session with too many pieces")
+            }
+            Advert::Session(session) if session.places.len() > session.pieces.len() => {
+                Err("more places than pieces")
             }
             Advert::Session(_) | Advert::Leaving { .. } => Ok(()),
         }
@@ -343,7 +373,10 @@ impl Wire for Message {
             }
             Message::Renewed { lost, ask, .. } => validate_leases(lost).and(ask.validate()),
             Message::Install { layers, .. } if layers.is_empty() => Err("a piece of no layers"),
-            Message::Install { .. } | Message::Failed { .. } => Ok(()),
+            Message::Install { rows, sources, targets, .. } => {
+                validate_rows(rows).and(validate_links(sources)).and(validate_links(targets))
+            }
+            Message::Exchange(_) | Message::Failed { .. } => Ok(()),
         }
     }
 }
@@ -353,11 +386,38 @@ fn validate_leases(leases: &[Lease]) -> Result<(), &'static str> {
     if leases.len() > 2 * PIECES_MAX { Err("too many leases") } else { Ok(()) }
 }
 
+fn validate_links(links: &[Link]) -> Result<(), &'static str> {
+    if links.is_empty() {
+        return Err("a piece without a neighbour");
+    }
+    if links.len() > PIECES_MAX {
+        return Err("too many neighbours");
+    }
+    let known = |link: &Link| usize::from(link.piece) < PIECES_MAX || link.piece == REQUESTER;
+    if !links.iter().all(known) {
+        return Err("a neighbour that no plan has");
+    }
+    links.iter().try_for_each(|link| validate_rows(&link.rows))
+}
+
+fn validate_rows(rows: &[RowRange]) -> Result<(), &'static str> {
+    if rows.len() > TENSORS_MAX {
+        return Err("rows of too many tensors");
+    }
+    if rows.iter().all(|rows| rows.first <= rows.end) {
+        Ok(())
+    } else {
+        Err("rows that run backwards")
+    }
+}
+
 fn validate_level(level: Nats) -> Result<(), &'static str> {
     let range = Nats::ZERO..=LEVEL_MAX;
     if range.contains(&level) { Ok(()) } else { Err("a level out of range") }
 }
 
+/// The most tensors that an edge carries.
+pub const TENSORS_MAX: usize = 64;
 /// The most models that an advert lists.
 pub const MODELS_MAX: usize = 64;
 /// The most addresses that an advert lists.

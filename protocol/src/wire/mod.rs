@@ -6,6 +6,7 @@ mod message;
 
 pub use codec::{DecodeError, EncodeError, MESSAGE_BYTES_MAX, VERSION, decode, encode};
 pub use message::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Advert, Ask, Claim, FailureReason, Hop, Lease, MODELS_MAX,
-    Message, NodeAdvert, PriceAdvert, RefusalReason, SessionAdvert, Stage, Wire,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Advert, Ask, Claim, Exchange, ExchangeStage, FailureReason,
+    Lease, MODELS_MAX, Message, NodeAdvert, PriceAdvert, RefusalReason, SessionAdvert, Stage,
+    TENSORS_MAX, Wire,
 };

@@ -66,7 +66,7 @@ impl Dnn {
         let provider = Provider { speed: machine.speed(), bandwidth, memory_free: u64::MAX };
         let worker = Worker { node: NodeId([0; 32]), provider, sharers: 1 };
         let best = partition::balance(&profile, &vec![worker; pieces])?;
-        Some(best.plan.pieces().iter().map(|layers| profile.piece(*layers)).collect())
+        Some(best.plan.pieces().iter().map(|layers| profile.piece(layers)).collect())
     }
 
     fn json(self) -> &'static str {
@@ -119,7 +119,7 @@ mod tests {
     fn check(dnn: Dnn, layers: u16, multiply_adds: f64, parameters: f64) {
         let profile = dnn.profile();
         assert_eq!(profile.layers(), layers, "{dnn:?}");
-        let whole = profile.piece(LayerRange { first: 0, end: layers });
+        let whole = profile.range(LayerRange { first: 0, end: layers });
         let close = |got: f64, expected: f64| (got / expected - 1.0).abs() < 0.02;
         assert!(close(whole.work.total() as f64 / 2e6, multiply_adds), "{dnn:?}: {whole:?}");
         assert!(close(whole.weight_bytes as f64 / 4e6, parameters), "{dnn:?}: {whole:?}");
@@ -140,7 +140,7 @@ mod tests {
         let machine = &Machine::presets()[0];
         for dnn in Dnn::ALL {
             let pieces = dnn.pieces(4, machine, 1e7).expect("each has more than four layers");
-            let whole = dnn.profile().piece(LayerRange { first: 0, end: dnn.profile().layers() });
+            let whole = dnn.profile().range(LayerRange { first: 0, end: dnn.profile().layers() });
             let work: u64 = pieces.iter().map(|piece| piece.work.total()).sum();
             assert_eq!((pieces.len(), work), (4, whole.work.total()));
             assert!(pieces.windows(2).all(|pair| pair[0].bytes_out == pair[1].bytes_in));

@@ -200,7 +200,7 @@ fn placement(
         let cuts: Vec<u16> = pieces.iter().skip(1).map(|piece| piece.first).collect();
         let ranges = pieces.iter().map(|piece| LayerRange { first: piece.first, end: piece.end });
         let plan = Plan::from_cuts(layers, &cuts);
-        let plan = plan.filter(|plan| plan.pieces().iter().copied().eq(ranges));
+        let plan = plan.filter(|plan| plan.pieces().iter().map(|piece| piece.layers).eq(ranges));
         plans.push(plan.ok_or_else(|| format!("the plan of {name} is no pipeline"))?);
         let session = SessionId { requester: requester_id(number), number: 0 };
         for (index, piece) in (0..).zip(pieces) {
@@ -230,7 +230,7 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
 pub(super) fn core_s_per_byte(scenario: &Scenario, measured: &Measured) -> Option<f64> {
     let (served, profile) = (measured.served?, model_profile(&measured.profile)?);
     let alone = scenario.boards[served.board].cores()? / measured.alone[served.board]?;
-    let whole = profile.piece(LayerRange { first: 0, end: profile.layers() });
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let bytes = (whole.bytes_in + whole.bytes_out).max(1) as f64;
     Some(((served.core_s - alone) / bytes).max(0.0))
 }
@@ -238,7 +238,7 @@ pub(super) fn core_s_per_byte(scenario: &Scenario, measured: &Measured) -> Optio
 /// Whole models a second at a speed that a board claims.
 pub(super) fn claimed_per_s(inspected: &Value, classes: &[u64]) -> Option<f64> {
     let (profile, speed) = (model_profile(inspected)?, speed(classes)?);
-    let whole = profile.piece(LayerRange { first: 0, end: profile.layers() });
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     Some(1.0 / speed.seconds(&whole.work))
 }
 
@@ -253,7 +253,7 @@ fn speed(classes: &[u64]) -> Option<Speed> {
 
 /// The speed at which the whole model takes as long as it did.
 fn fitted(speed: &Speed, profile: &ModelProfile, per_s: f64) -> Speed {
-    let whole = profile.piece(LayerRange { first: 0, end: profile.layers() });
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let factor = speed.seconds(&whole.work) * per_s;
     Speed(speed.0.map(|units| ((units as f64 * factor) as u64).max(1)))
 }

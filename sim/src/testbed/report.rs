@@ -299,7 +299,7 @@ fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
 /// What the links of requesters that don't compute carry, in inferences a second.
 fn links(scenario: &Scenario, measured: &Measured) -> Option<f64> {
     let profile = predict::model_profile(&measured.profile)?;
-    let whole = profile.piece(LayerRange { first: 0, end: profile.layers() });
+    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let bytes = whole.bytes_in.max(whole.bytes_out).max(1) as f64;
     let of = |session| {
         let machine = scenario.machine_of(session);

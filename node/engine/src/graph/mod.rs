@@ -2,6 +2,7 @@
 
 mod elementwise;
 mod moves;
+mod window;
 mod windows;
 
 pub use elementwise::{Activation, Binary, Nary, Remainder, Unary};
@@ -9,9 +10,10 @@ pub use moves::{
     Arg, Coordinates, CumSum, DepthToSpace, Direction, Extreme, Gather, Interpolation, Nearest,
     Pad, PadMode, Resize, ResizeAxis, Scatter, ScatterUpdate, Slice, Tie, TopK, Triangle,
 };
+pub use window::Window;
 pub use windows::{
     AveragePool, BatchNorm, Conv, ConvNd, Gemm, MaxPool, Normalize, PoolNd, Pooling, Product,
-    Reduce, Reduction, SoftmaxLike, Window, WindowNd,
+    Reduce, Reduction, SoftmaxLike, WindowNd,
 };
 
 use crate::weights::Weight;

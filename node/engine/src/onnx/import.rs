@@ -11,7 +11,7 @@ use super::reader;
 use super::view::{self, NodeView};
 use crate::error::ImportError;
 use crate::fold;
-use crate::graph::{Layer, TensorId};
+use crate::graph::{Activation, Binary, Layer, Op, TensorId};
 use crate::options::ImportOptions;
 use crate::tensor::{DType, TensorInfo};
 use crate::weights::{Constant, WeightSource};
@@ -63,7 +63,8 @@ pub(crate) fn import(
         };
         importer.add(index, node, *meaning)?;
     }
-    let Importer { scope, layers, .. } = importer;
+    let Importer { scope, mut layers, .. } = importer;
+    layers.retain(|layer| !layer.nodes.is_empty());
     if layers.is_empty() {
         return Err(ImportError::graph("it computes nothing"));
     }
@@ -106,6 +107,7 @@ impl Importer {
     /// Folds the node into the layer before it, or makes it a layer of its own.
     fn add(&mut self, index: usize, node: &NodeProto, meaning: Meaning) -> Result<(), ImportError> {
         let Some(meaning) = self.fold(index, node, meaning) else { return Ok(()) };
+        let Some(meaning) = self.fold_gate(index, node, meaning) else { return Ok(()) };
         if self.layers.len() == LAYERS_MAX {
             return Err(ImportError::graph(format!("it has more than {LAYERS_MAX} layers")));
         }
@@ -158,13 +160,65 @@ impl Importer {
             Err(meaning) => Some(meaning),
         };
         if meaning.is_none() {
-            let output = node.output.first().map(String::as_str).unwrap_or_default();
-            let folded_over =
-                std::mem::replace(&mut self.scope.tensors[input.0].name, output.to_owned());
-            self.scope.values.remove(&folded_over);
-            self.scope.values.insert(output.to_owned(), input);
+            self.rename(input, node);
         }
         meaning
+    }
+
+    /// Folds a product of a tensor and a function of it, such as `x * sigmoid(x)`, into the layer
+    /// of the function; both into the layer that makes the tensor, if nobody else reads it.
+    fn fold_gate(&mut self, index: usize, node: &NodeProto, meaning: Meaning) -> Option<Meaning> {
+        let Some((gate, activation)) = self.gate(&meaning) else { return Some(meaning) };
+        let layer = &mut self.layers[gate];
+        layer.activation = Some(activation);
+        layer.nodes.push(index);
+        let (value, gated) = (layer.inputs[0], layer.outputs[0]);
+        let producer = self.producers.get(&value).copied().filter(|&producer| {
+            let layer = &self.layers[producer];
+            layer.results == [0] && layer.activation.is_none() && self.reads(value) == 2
+        });
+        let Some(producer) = producer else {
+            self.rename(gated, node);
+            return None;
+        };
+        // A layer without nodes: it is taken out when all are there.
+        let nodes = std::mem::take(&mut self.layers[gate].nodes);
+        self.producers.remove(&gated);
+        let layer = &mut self.layers[producer];
+        layer.activation = Some(activation);
+        layer.nodes.extend(nodes);
+        self.scope.values.remove(&self.scope.tensors[gated.0].name);
+        self.rename(value, node);
+        None
+    }
+
+    /// The layer whose function a product multiplies with what the function is of, if the product
+    /// alone reads it; and what the two are together.
+    fn gate(&self, meaning: &Meaning) -> Option<(usize, Activation)> {
+        let &[left, right] = &meaning.inputs[..] else { return None };
+        if !matches!(meaning.op, Op::Binary(Binary::Mul)) {
+            return None;
+        }
+        [(left, right), (right, left)].into_iter().find_map(|(value, gated)| {
+            let gate = *self.producers.get(&gated)?;
+            let layer = &self.layers[gate];
+            let fits = matches!(layer.op, Op::Activation) && layer.inputs == [value];
+            let activation = fold::gated(layer.activation?)?;
+            (fits && self.reads(gated) == 1).then_some((gate, activation))
+        })
+    }
+
+    /// How often a tensor is read, as an output of the graph or by a node.
+    fn reads(&self, id: TensorId) -> usize {
+        self.uses.get(&self.scope.tensors[id.0].name).copied().unwrap_or_default()
+    }
+
+    /// Gives a tensor the name of the output of a node that was folded into its layer.
+    fn rename(&mut self, id: TensorId, node: &NodeProto) {
+        let output = node.output.first().map(String::as_str).unwrap_or_default();
+        let folded_over = std::mem::replace(&mut self.scope.tensors[id.0].name, output.to_owned());
+        self.scope.values.remove(&folded_over);
+        self.scope.values.insert(output.to_owned(), id);
     }
 }
 

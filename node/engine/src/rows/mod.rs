@@ -57,7 +57,30 @@ pub use range::RowRange;
 pub use rule::{LayerRows, RowRule, RowWindow};
 
 use crate::error::RowsError;
+use crate::graph::TensorId;
 use crate::model::Model;
+
+/// How rows flow through a model, as plain numbers: for planners that don't have the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowGraph {
+    /// By tensor: how many rows it has, at least one, and the bytes of each.
+    pub tensors: Vec<(usize, u64)>,
+    /// By layer.
+    pub layers: Vec<RowLayer>,
+    /// By cut: which tensors are alive across it, in the order of [`Model::frontier`].
+    pub frontiers: Vec<Vec<usize>>,
+}
+
+/// One layer of a [`RowGraph`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowLayer {
+    /// The tensors that it reads.
+    pub inputs: Vec<usize>,
+    /// The tensors that it makes.
+    pub outputs: Vec<usize>,
+    /// Which rows of its inputs it reads for rows of its outputs.
+    pub rows: LayerRows,
+}
 
 /// Rows: which ones there are, and which need which.
 impl Model {
@@ -120,6 +143,23 @@ impl Model {
     /// When there is no such layer.
     pub fn layer_rows(&self, layer: usize) -> &LayerRows {
         self.row_table().rows(layer)
+    }
+
+    /// How rows flow through the model.
+    pub fn row_graph(&self) -> RowGraph {
+        let numbers = |ids: &[TensorId]| ids.iter().map(|id| id.0).collect();
+        let layers = self.layers().iter().enumerate().map(|(index, layer)| RowLayer {
+            inputs: numbers(&layer.inputs),
+            outputs: numbers(&layer.outputs),
+            rows: self.layer_rows(index).clone(),
+        });
+        RowGraph {
+            tensors: self.row_table().tensors().collect(),
+            layers: layers.collect(),
+            frontiers: (0..=self.layers().len())
+                .map(|cut| numbers(self.frontier_ids(cut)))
+                .collect(),
+        }
     }
 
     /// What it costs to make these rows of each tensor alive after some layers: for a planner

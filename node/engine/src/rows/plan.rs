@@ -78,6 +78,11 @@ impl RowTable {
         }
     }
 
+    /// The height and the bytes of a row of each tensor.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.tensors.iter().map(|tensor| (tensor.height, tensor.row_bytes))
+    }
+
     pub(crate) fn rows(&self, layer: usize) -> &LayerRows {
         &self.layers[layer].rows
     }

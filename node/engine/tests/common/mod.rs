@@ -19,7 +19,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 }
 
 /// The networks that `make.py` writes.
-pub(crate) const FIXTURES: [&str; 11] = [
+pub(crate) const FIXTURES: [&str; 13] = [
     "resnet18",
     "mobilenetv2",
     "squeezenet11",
@@ -31,6 +31,8 @@ pub(crate) const FIXTURES: [&str; 11] = [
     "mobilenetv3",
     "detector",
     "nhwc",
+    "efficientnet",
+    "resnext",
 ];
 
 /// Opens a fixture's model.

@@ -19,7 +19,7 @@ fn tensor(shape: &[u32]) -> TensorBytes {
 
 fn frame(tensors: Vec<TensorBytes>) -> Frame {
     let session = SessionId { requester: NodeId([3; 32]), number: 9 };
-    Frame { session, epoch: 1, request: 2, index: RESULT, trace: Vec::new(), tensors }
+    Frame { session, epoch: 1, request: 2, sender: 3, index: RESULT, trace: Vec::new(), tensors }
 }
 
 fn timing(index: u16) -> Timing {
@@ -47,6 +47,7 @@ impl Arbitrary for Frame {
             session: SessionId { requester: id(g), number: u64::arbitrary(g) },
             epoch: u32::arbitrary(g),
             request: u64::arbitrary(g),
+            sender: u16::arbitrary(g),
             index: u16::arbitrary(g),
             trace: (0..u8::arbitrary(g) % 5).map(|_| timing(g)).collect(),
             tensors: (0..u8::arbitrary(g) % 4).map(|_| tensor(g)).collect(),
@@ -139,5 +140,5 @@ fn many_tensors_within_the_limit_may_be_beyond_it_together() {
 fn the_layout_stays() {
     let sent = Frame { trace: vec![timing(4)], ..frame(vec![tensor(&[1, 2])]) };
     let digest = blake3::hash(&encode(&sent)).to_hex();
-    assert_eq!(&digest[..16], "fea81818e120961f");
+    assert_eq!(&digest[..16], "c20265da473535df");
 }

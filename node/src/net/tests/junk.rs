@@ -51,6 +51,7 @@ fn frame(request: u64) -> Frame {
         session: SessionId { requester: NodeId([3; 32]), number: 9 },
         epoch: 1,
         request,
+        sender: 1,
         index: RESULT,
         trace: Vec::new(),
         tensors: vec![TensorBytes { shape: vec![1], data: vec![0; 4].into() }],

@@ -19,6 +19,7 @@ fn frame(request: u64, elements: u32) -> Frame {
         session: SessionId { requester: NodeId([3; 32]), number: 9 },
         epoch: 1,
         request,
+        sender: 1,
         index: 2,
         trace: Vec::new(),
         tensors: vec![TensorBytes { shape: vec![elements], data }],

@@ -60,10 +60,20 @@ pub(crate) fn unpack(crew: &Crew<'_>, channels: usize, blocked: &[f32], planar: 
     });
 }
 
-/// Adds two tensors of the same layout, or passes one on, and finishes the result.
-pub(crate) fn add(
+/// What becomes of two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// Their sum.
+    Add,
+    /// Their product.
+    Multiply,
+}
+
+/// Joins two tensors of the same layout, or passes one on, and finishes the result.
+pub(crate) fn join(
     isa: Isa,
     crew: &Crew<'_>,
+    join: Join,
     left: &[f32],
     right: Option<&[f32]>,
     finish: Finish,
@@ -80,20 +90,71 @@ pub(crate) fn add(
         let right = right.map_or(std::ptr::null(), |right| right[first..last].as_ptr());
         // SAFETY: these values are inside the slice.
         let output = unsafe { shared.get().add(first) };
-        let job = Sum { left: &left[first..last], right, finish, output };
+        let job = Pairs { join, left: &left[first..last], right, finish, output };
         // SAFETY: all three are as long as the left one.
         unsafe { isa.run(job) }
     });
 }
 
-struct Sum<'a> {
+/// Multiplies a blocked image by one factor for each channel, which are an image of one pixel.
+pub(crate) fn scale(
+    isa: Isa,
+    crew: &Crew<'_>,
+    image: &[f32],
+    factors: &[f32],
+    finish: Finish,
+    output: &mut [f32],
+) {
+    assert_eq!(image.len(), output.len());
+    let count = factors.len() / BLOCK;
+    let area = image.len() / factors.len();
+    assert_eq!(image.len(), count * area * BLOCK);
+    // SAFETY: every task writes its own pixels of its own block.
+    let shared = unsafe { Shared::new(output.as_mut_ptr()) };
+    let chunks = Parts::of_most(area, PIXELS);
+    crew.for_each(count * chunks.count(), |task| {
+        let block = task / chunks.count();
+        let (first, last) = chunks.bounds(task % chunks.count());
+        let pixels = &image[(block * area + first) * BLOCK..(block * area + last) * BLOCK];
+        let factors = &factors[block * BLOCK..(block + 1) * BLOCK];
+        // SAFETY: these pixels are inside the slice.
+        let output = unsafe { shared.get().add((block * area + first) * BLOCK) };
+        // SAFETY: the output is as long as the pixels.
+        unsafe { isa.run(Scale { pixels, factors, finish, output }) }
+    });
+}
+
+struct Scale<'a> {
+    pixels: &'a [f32],
+    factors: &'a [f32],
+    finish: Finish,
+    output: *mut f32,
+}
+
+impl Kernel for Scale<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: as the caller says; there are sixteen factors.
+        unsafe {
+            let factor = L::load(self.factors.as_ptr());
+            for at in (0..self.pixels.len()).step_by(BLOCK) {
+                let value = L::load(self.pixels.as_ptr().add(at)).mul(factor);
+                self.finish.apply(value).store(self.output.add(at));
+            }
+            self.finish.bend::<L>(self.output, self.pixels.len() / BLOCK);
+        }
+    }
+}
+
+struct Pairs<'a> {
+    join: Join,
     left: &'a [f32],
     right: *const f32,
     finish: Finish,
     output: *mut f32,
 }
 
-impl Kernel for Sum<'_> {
+impl Kernel for Pairs<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let whole = self.left.len() / BLOCK * BLOCK;
@@ -102,11 +163,13 @@ impl Kernel for Sum<'_> {
             unsafe {
                 let mut value = L::load(self.left.as_ptr().add(at));
                 if !self.right.is_null() {
-                    value = value.add(L::load(self.right.add(at)));
+                    value = self.joined(value, L::load(self.right.add(at)));
                 }
                 self.finish.apply(value).store(self.output.add(at));
             }
         }
+        // SAFETY: as the caller says: so many values have been stored.
+        unsafe { self.finish.bend::<L>(self.output, whole / BLOCK) }
         if whole == self.left.len() {
             return;
         }
@@ -121,10 +184,24 @@ impl Kernel for Sum<'_> {
             }
             let mut value = L::load(values[0].as_ptr());
             if !self.right.is_null() {
-                value = value.add(L::load(values[1].as_ptr()));
+                value = self.joined(value, L::load(values[1].as_ptr()));
             }
             self.finish.apply(value).store(values[0].as_mut_ptr());
+            self.finish.bend::<L>(values[0].as_mut_ptr(), 1);
             std::ptr::copy_nonoverlapping(values[0].as_ptr(), self.output.add(whole), rest);
+        }
+    }
+}
+
+impl Pairs<'_> {
+    #[inline(always)]
+    unsafe fn joined<L: Lanes>(&self, left: L, right: L) -> L {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.join {
+                Join::Add => left.add(right),
+                Join::Multiply => left.mul(right),
+            }
         }
     }
 }

@@ -45,10 +45,12 @@ impl Depthwise {
         let channels = filters.outputs;
         let taps = window.kernel[0] * window.kernel[1];
         let mut weights = Lines::zeros(blocks(channels) * taps * BLOCK);
-        for (i, &weight) in filters.weight.iter().enumerate() {
+        for i in 0..channels * taps {
             let (channel, tap) = (i / taps, i % taps);
-            weights[(channel / BLOCK * taps + tap) * BLOCK + channel % BLOCK] = weight;
+            let at = (channel / BLOCK * taps + tap) * BLOCK + channel % BLOCK;
+            weights[at] = filters.value(channel, i);
         }
+        filters.packed(0..channels);
         let mut bias = Lines::zeros(blocks(channels) * BLOCK);
         if let Some(values) = filters.bias {
             bias[..channels].copy_from_slice(values);
@@ -249,6 +251,7 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(job: &Job<'_>, tile
             }
             finish.apply(sum).store(job.output.add(at + p * BLOCK));
         }
+        finish.bend::<L>(job.output.add(at), P);
     }
 }
 

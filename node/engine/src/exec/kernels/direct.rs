@@ -38,14 +38,16 @@ impl Direct {
         let taps = window.kernel[0] * window.kernel[1];
         let depth = channels * taps;
         // Full blocks: block, tap, lane. The last block has fewer lanes.
-        let at = |output: usize, k: usize| {
+        let place = |k: usize| {
             let block = k / (BLOCK * taps);
             let lanes = BLOCK.min(channels - block * BLOCK);
             let within = k - block * BLOCK * taps;
-            let channel = block * BLOCK + within % lanes;
-            filters.weight[output * depth + channel * taps + within / lanes]
+            (block * BLOCK + within % lanes) * taps + within / lanes
         };
-        let panels = Panels::pack(isa, filters.outputs, depth, at, filters.bias);
+        // Worked out once for all outputs: that takes divisions.
+        let places: Vec<_> = (0..depth).map(place).collect();
+        let at = |output: usize, k: usize| output * depth + places[k];
+        let panels = Panels::pack(isa, filters, depth, at);
         let tiles = Parts::of_most(plane.out_size[1], isa.tile_pixels());
         Self { isa, channels, plane, window, finish, panels, tiles }
     }

@@ -6,6 +6,8 @@
 //!
 //! [`Isa::run`]: super::Isa::run
 
+use super::curve::{self, Curve};
+
 /// Sixteen `f32` side by side, the channels of one block.
 ///
 /// # Safety
@@ -36,6 +38,15 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// Lane by lane the smaller; `self` where either is not a number.
     unsafe fn min(self, other: Self) -> Self;
+    /// The quotient.
+    unsafe fn div(self, other: Self) -> Self;
+    /// The product with 2 to the power of whole numbers from -126 to 127.
+    unsafe fn times_power(self, power: Self) -> Self;
+    /// Applies a curve to `pixels` times sixteen values in place: [`curve::apply`], compiled once
+    /// for the instruction set, because it is long and every kernel ends in it.
+    ///
+    /// [`curve::apply`]: super::curve::apply
+    unsafe fn bend(curve: &Curve, values: *mut f32, pixels: usize);
     /// Asks for a cache line that will be read soon; any address will do.
     unsafe fn prefetch(at: *const f32);
 }
@@ -104,6 +115,22 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if b < a { b } else { a })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn times_power(self, power: Self) -> Self {
+        self.zip(power, |a, n| a * f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(never)]
+    unsafe fn bend(curve: &Curve, values: *mut f32, pixels: usize) {
+        // SAFETY: as the caller says; there is nothing that the processor could lack.
+        unsafe { curve::apply::<Self>(curve, values, pixels) }
     }
 
     #[inline(always)]

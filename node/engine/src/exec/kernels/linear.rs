@@ -29,10 +29,17 @@ impl Linear {
     ) -> Self {
         let outputs = filters.outputs;
         let at = |output: usize, k: usize| match transposed {
-            Transposed::No => filters.weight[output * depth + k],
-            Transposed::Yes => filters.weight[k * outputs + output],
+            Transposed::No => output * depth + k,
+            Transposed::Yes => k * outputs + output,
         };
-        Self { isa, outputs, finish, panels: Panels::pack(isa, outputs, depth, at, filters.bias) }
+        let by_output = match transposed {
+            Transposed::No => *filters,
+            // Every group reads all of the matrix: it is released at the end.
+            Transposed::Yes => Filters { release: &|_| (), ..*filters },
+        };
+        let panels = Panels::pack(isa, &by_output, depth, at);
+        filters.packed(0..outputs);
+        Self { isa, outputs, finish, panels }
     }
 
     /// Multiplies rows of `[rows][depth]` to rows of `[rows][outputs]`.
@@ -115,9 +122,11 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
                 let to = output.add(p * layer.outputs + first);
                 if room == BLOCK {
                     sum.store(to);
+                    layer.finish.bend::<L>(to, 1);
                 } else {
                     let mut values = [0.0; BLOCK];
                     sum.store(values.as_mut_ptr());
+                    layer.finish.bend::<L>(values.as_mut_ptr(), 1);
                     std::ptr::copy_nonoverlapping(values.as_ptr(), to, room);
                 }
             }

@@ -3,11 +3,26 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
+
 use super::BLOCK;
 
 /// Values at an address that is a multiple of 64 bytes, a multiple of sixteen of them.
-#[derive(Default)]
-pub(crate) struct Lines(Vec<Line>);
+pub(crate) struct Lines(Owner);
+
+/// Where the memory comes from.
+enum Owner {
+    Heap(Vec<Line>),
+    /// From the system, in large pages if it has some: a kernel that reads through megabytes
+    /// would otherwise look up an address every few hundred values.
+    Map {
+        map: MmapMut,
+        start: usize,
+        lines: usize,
+    },
+}
 
 /// One cache line: one pixel of one block.
 #[derive(Clone, Copy)]
@@ -20,15 +35,16 @@ unsafe impl bytemuck::Zeroable for Line {}
 impl Lines {
     /// Zeros; at least so many.
     pub(crate) fn zeros(values: usize) -> Self {
-        Self(bytemuck::zeroed_vec(values.div_ceil(BLOCK)))
+        let lines = values.div_ceil(BLOCK);
+        let map = if lines >= LARGE_LINES { large(lines) } else { None };
+        Self(map.unwrap_or_else(|| Owner::Heap(bytemuck::zeroed_vec(lines))))
     }
 
     /// Room for at least so many values; what is in it, and what comes in, does not matter.
     fn reserve(&mut self, values: usize) -> &mut [f32] {
-        let lines = values.div_ceil(BLOCK);
-        if self.0.len() < lines {
+        if self.len() < values {
             // A new one, so that the old values are not copied.
-            self.0 = bytemuck::zeroed_vec(lines);
+            *self = Self::zeros(values);
         }
         &mut self[..values]
     }
@@ -38,16 +54,50 @@ impl Deref for Lines {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: lines are nothing but `f32`, without padding between them.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * BLOCK) }
+        match &self.0 {
+            // SAFETY: lines are nothing but `f32`, without padding between them.
+            Owner::Heap(lines) => unsafe {
+                std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * BLOCK)
+            },
+            // SAFETY: so many bytes of the map follow, aligned, and any bytes are an `f32`.
+            Owner::Map { map, start, lines } => unsafe {
+                std::slice::from_raw_parts(map.as_ptr().add(*start).cast(), lines * BLOCK)
+            },
+        }
     }
 }
 
 impl DerefMut for Lines {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and any `f32` may be written there.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * BLOCK) }
+        match &mut self.0 {
+            // SAFETY: as above, and any `f32` may be written there.
+            Owner::Heap(lines) => unsafe {
+                std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * BLOCK)
+            },
+            // SAFETY: as above.
+            Owner::Map { map, start, lines } => unsafe {
+                std::slice::from_raw_parts_mut(map.as_mut_ptr().add(*start).cast(), *lines * BLOCK)
+            },
+        }
     }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::zeros(0)
+    }
+}
+
+/// So many lines in large pages, which begin where such a page does; none if the system refuses.
+fn large(lines: usize) -> Option<Owner> {
+    let bytes = lines * size_of::<Line>();
+    let map = MmapMut::map_anon(bytes.checked_add(LARGE_PAGE)?).ok()?;
+    let address = map.as_ptr() as usize;
+    let start = address.next_multiple_of(LARGE_PAGE) - address;
+    // What is left over at the end is in small pages: nothing is taken that is not used.
+    #[cfg(target_os = "linux")]
+    map.advise_range(Advice::HugePage, start, bytes / LARGE_PAGE * LARGE_PAGE).unwrap_or_default();
+    Some(Owner::Map { map, start, lines })
 }
 
 /// Lends room for `values` values of whatever content, which the calling thread keeps for the
@@ -79,5 +129,40 @@ impl<T: Copy> Shared<T> {
 
     pub(crate) fn get(self) -> T {
         self.0
+    }
+}
+
+/// The large pages of most systems.
+const LARGE_PAGE: usize = 2 * 1024 * 1024;
+/// Memory of two such pages or more comes from the system.
+const LARGE_LINES: usize = 2 * LARGE_PAGE / size_of::<Line>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_aligned_zeros() {
+        let large = LARGE_LINES * BLOCK;
+        for values in [0, 1, BLOCK, 1000, large - 1, large, large + 12_345] {
+            let mut lines = Lines::zeros(values);
+            assert_eq!(lines.len(), values.next_multiple_of(BLOCK));
+            assert!((lines.as_ptr() as usize).is_multiple_of(64));
+            assert!(lines.iter().all(|&value| value == 0.0));
+            lines.fill(1.0);
+            assert!(lines.iter().all(|&value| value == 1.0));
+        }
+    }
+
+    #[test]
+    fn scratch_grows_and_stays() {
+        let room = LARGE_LINES * BLOCK + 5;
+        for values in [3, 100, room, 7] {
+            with_scratch(values, |scratch| {
+                assert_eq!(scratch.len(), values);
+                scratch.fill(2.0);
+            });
+        }
+        with_scratch(room, |scratch| assert!(scratch.iter().all(|&value| value == 2.0)));
     }
 }

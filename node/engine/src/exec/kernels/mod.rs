@@ -17,7 +17,8 @@
 //! | [`depthwise`] | convolutions with one filter a channel |
 //! | [`linear`] | matrix products with a constant matrix |
 //! | [`pool`] | pooling |
-//! | [`blocks`] | layouts, sums and activations |
+//! | [`blocks`] | layouts, sums, products and activations |
+//! | [`curve`] | activations that take an exponential |
 //!
 //! All unsafe code of the engine's arithmetic is in this folder. A public function of it takes
 //! slices, checks their lengths against the shapes, and is safe; what it calls takes pointers.
@@ -33,6 +34,7 @@ mod x86;
 pub(crate) mod arena;
 pub(crate) mod blocks;
 pub(crate) mod crew;
+pub(crate) mod curve;
 pub(crate) mod depthwise;
 pub(crate) mod direct;
 pub(crate) mod linear;

@@ -1,10 +1,12 @@
 //! Sixteen lanes on aarch64: four NEON registers, which every such processor has.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vbslq_f32, vcgtq_f32, vcltq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32,
-    vmulq_f32, vst1q_f32, vsubq_f32,
+    float32x4_t, vaddq_f32, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32,
+    vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmulq_f32, vreinterpretq_f32_s32, vshlq_n_s32,
+    vst1q_f32, vsubq_f32,
 };
 
+use super::curve::{self, Curve};
 use super::lanes::Lanes;
 
 /// Four registers of four.
@@ -78,6 +80,27 @@ impl Lanes for Neon {
     unsafe fn min(self, other: Self) -> Self {
         // SAFETY: see `splat`.
         self.zip(other, |a, b| unsafe { vbslq_f32(vcltq_f32(b, a), b, a) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: see `splat`.
+        self.zip(other, |a, b| unsafe { vdivq_f32(a, b) })
+    }
+
+    #[inline(always)]
+    unsafe fn times_power(self, power: Self) -> Self {
+        // SAFETY: see `splat`.
+        self.zip(power, |a, n| unsafe {
+            let biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
+            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+        })
+    }
+
+    #[inline(never)]
+    unsafe fn bend(curve: &Curve, values: *mut f32, pixels: usize) {
+        // SAFETY: as the caller says.
+        unsafe { curve::apply::<Self>(curve, values, pixels) }
     }
 
     #[inline(always)]

@@ -1,17 +1,50 @@
 //! Weights in the order in which tiles read them.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::memory::Lines;
 use super::{BLOCK, Isa, blocks};
 
 /// The filters of a layer as files have them, row-major, output channels first.
+///
+/// They are read where they lie, often in a mapped file, so that no second copy of them exists
+/// while they are packed.
+#[derive(Clone, Copy)]
 pub(crate) struct Filters<'a> {
     /// How many output channels there are.
     pub(crate) outputs: usize,
-    pub(crate) weight: &'a [f32],
+    /// Little-endian `f32` at any address.
+    pub(crate) weight: &'a [[u8; 4]],
+    /// What each output channel's values are multiplied by.
+    pub(crate) scale: Option<&'a [f64]>,
     /// One value for each output channel.
     pub(crate) bias: Option<&'a [f32]>,
+    /// Told of bytes of the filters that have been packed.
+    pub(crate) release: Release<'a>,
+}
+
+/// Takes note of bytes that will not be read again.
+pub(crate) type Release<'a> = &'a (dyn Fn(&[u8]) + Sync);
+
+impl Filters<'_> {
+    /// Value `i` of all, which belongs to this output channel.
+    #[inline(always)]
+    pub(crate) fn value(&self, output: usize, i: usize) -> f32 {
+        let value = f32::from_le_bytes(self.weight[i]);
+        match self.scale {
+            Some(scale) => (f64::from(value) * scale[output]) as f32,
+            None => value,
+        }
+    }
+
+    /// The filters of these output channels are packed.
+    pub(crate) fn packed(&self, outputs: Range<usize>) {
+        let filter = self.weight.len() / self.outputs.max(1);
+        let values = &self.weight[outputs.start * filter..outputs.end * filter];
+        (self.release)(bytemuck::cast_slice(values));
+    }
 }
 
 /// The weights and the bias of a dense layer.
@@ -41,24 +74,17 @@ pub(crate) struct Panel<'a> {
 }
 
 impl Panels {
-    /// Packs `weight(output channel, depth)`.
+    /// Packs filters: `place` tells where the values of an output channel's depth are.
     pub(crate) fn pack(
         isa: Isa,
-        channels: usize,
+        filters: &Filters<'_>,
         depth: usize,
-        weight: impl Fn(usize, usize) -> f32 + Sync,
-        bias: Option<&[f32]>,
+        place: impl Fn(usize, usize) -> usize + Sync,
     ) -> Self {
-        let mut panels = Self {
-            weights: Lines::zeros(blocks(channels) * depth * BLOCK),
-            bias: Lines::zeros(blocks(channels) * BLOCK),
-            depth,
-            blocks: blocks(channels),
-            group: isa.tile_blocks(),
-        };
+        let channels = filters.outputs;
+        let mut panels = Self::zeros(isa, channels, depth, filters.bias);
         let group_channels = panels.group * BLOCK;
-        let groups = panels.weights.par_chunks_mut((group_channels * depth).max(1));
-        groups.enumerate().for_each(|(group, panel)| {
+        panels.parts().into_par_iter().enumerate().for_each(|(group, panel)| {
             let wide = panel.len() / depth;
             let first = group * group_channels;
             let present = first..channels.min(first + wide);
@@ -67,15 +93,37 @@ impl Panels {
             for start in (0..depth).step_by(STRETCH) {
                 for channel in present.clone() {
                     for k in start..depth.min(start + STRETCH) {
-                        panel[k * wide + channel - first] = weight(channel, k);
+                        let value = filters.value(channel, place(channel, k));
+                        panel[k * wide + channel - first] = value;
                     }
                 }
             }
+            filters.packed(present);
         });
+        filters.packed(0..channels);
+        panels
+    }
+
+    /// Room for weights, with the bias in place.
+    pub(crate) fn zeros(isa: Isa, channels: usize, depth: usize, bias: Option<&[f32]>) -> Self {
+        let mut panels = Self {
+            weights: Lines::zeros(blocks(channels) * depth * BLOCK),
+            bias: Lines::zeros(blocks(channels) * BLOCK),
+            depth,
+            blocks: blocks(channels),
+            group: isa.tile_blocks(),
+        };
         if let Some(bias) = bias {
             panels.bias[..channels].copy_from_slice(bias);
         }
         panels
+    }
+
+    /// The weights of each group, to write them.
+    pub(crate) fn parts(&mut self) -> Vec<&mut [f32]> {
+        let len = (self.group * BLOCK * self.depth).max(1);
+        let weights = &mut self.weights[..self.blocks * self.depth * BLOCK];
+        weights.chunks_mut(len).collect()
     }
 
     /// How many bytes packing takes.

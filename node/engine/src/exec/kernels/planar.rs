@@ -38,8 +38,8 @@ impl Planar {
     ) -> Self {
         let [down, right] = window.kernel;
         let depth = channels * down * right;
-        let at = |output: usize, k: usize| filters.weight[output * depth + k];
-        let panels = Panels::pack(isa, filters.outputs, depth, at, filters.bias);
+        let at = |output: usize, k: usize| output * depth + k;
+        let panels = Panels::pack(isa, filters, depth, at);
         let tiles = Parts::of_most(plane.out_size[1], isa.tile_pixels());
         let taps = Vec::new();
         let mut layer = Self { isa, channels, plane, window, finish, panels, taps, tiles };

@@ -32,8 +32,8 @@ impl Pointwise {
         filters: &Filters,
         finish: Finish,
     ) -> Self {
-        let at = |output: usize, k: usize| filters.weight[output * channels + k];
-        let panels = Panels::pack(isa, filters.outputs, channels, at, filters.bias);
+        let at = |output: usize, k: usize| output * channels + k;
+        let panels = Panels::pack(isa, filters, channels, at);
         Self { isa, channels, plane, stride, finish, panels }
     }
 

@@ -156,14 +156,15 @@ impl Job<'_> {
                     input = input.wrapping_add(window.dilation[1] * BLOCK);
                 }
             }
+            let first = (row * plane.out_size[1] + column) * BLOCK;
             for (p, mut result) in results.into_iter().enumerate() {
                 if matches!(self.layer.pooling, Pooling::Mean { .. }) {
                     let divisor = self.layer.divisor(row, column + p);
                     result = result.mul(L::splat(1.0 / divisor as f32));
                 }
-                let at = (row * plane.out_size[1] + column + p) * BLOCK;
-                self.layer.finish.apply(result).store(self.output.add(at));
+                self.layer.finish.apply(result).store(self.output.add(first + p * BLOCK));
             }
+            self.layer.finish.bend::<L>(self.output.add(first), P);
         }
         P
     }

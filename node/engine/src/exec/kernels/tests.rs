@@ -2,7 +2,9 @@
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
+use super::blocks::{Join, scale};
 use super::crew::Crew;
+use super::curve::{self, Curve};
 use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::linear::{Linear, Transposed};
@@ -60,14 +62,22 @@ impl Arbitrary for Case {
             },
             threads: among(g, 1, 2),
             residual: if bool::arbitrary(g) { Residual::Added } else { Residual::None },
-            finish: Finish {
+            finish: any_curve(g).unwrap_or(Finish {
                 slope: [1.0, 0.1][among(g, 0, 1)],
                 low: [f32::NEG_INFINITY, 0.0][among(g, 0, 1)],
                 high,
-            },
+                curve: Curve::None,
+            }),
             seed: u32::arbitrary(g),
         }
     }
+}
+
+/// Now and then a curve, and neither a slope nor bounds.
+fn any_curve(g: &mut Gen) -> Option<Finish> {
+    u8::arbitrary(g)
+        .is_multiple_of(4)
+        .then(|| Finish { curve: Curve::arbitrary(g), ..Finish::NONE })
 }
 
 impl Case {
@@ -121,7 +131,8 @@ impl Case {
 
     fn finished(&self, value: f32) -> f32 {
         let value = if value < 0.0 { value * self.finish.slope } else { value };
-        value.clamp(self.finish.low, self.finish.high)
+        let value = value.clamp(self.finish.low, self.finish.high);
+        curve::tests::defined(self.finish.curve, f64::from(value)) as f32
     }
 
     fn data(&self, groups: usize) -> Data {
@@ -144,8 +155,7 @@ impl Case {
     ) -> bool {
         let data = self.data(groups);
         let (expected, peak) = self.expected(groups, &data);
-        let filters =
-            Filters { outputs: self.outputs, weight: &data.weight, bias: Some(&data.bias) };
+        let filters = filters(self.outputs, &data.weight, &data.bias);
         let [height, width] = self.out_size();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().unwrap();
         Isa::all().into_iter().all(|isa| {
@@ -203,6 +213,11 @@ impl Noise {
     }
 }
 
+fn filters<'a>(outputs: usize, weight: &'a [f32], bias: &'a [f32]) -> Filters<'a> {
+    let weight = bytemuck::cast_slice(weight);
+    Filters { outputs, weight, scale: None, bias: Some(bias), release: &|_| () }
+}
+
 fn pack(crew: &Crew<'_>, channels: usize, planar: &[f32]) -> Lines {
     let mut blocked = Lines::zeros(planar.len() / channels * blocks(channels) * BLOCK);
     super::blocks::pack(crew, channels, planar, &mut blocked);
@@ -214,6 +229,8 @@ fn close(actual: &[f32], expected: &[f32], peak: f32) -> bool {
 }
 
 fn check(tests: u64, property: fn(Case) -> bool) {
+    // An interpreter takes a second for a case.
+    let tests = if cfg!(miri) { 2 } else { tests };
     QuickCheck::new().tests(tests).quickcheck(property);
 }
 
@@ -329,7 +346,7 @@ fn linear_layers_follow_the_definition() {
         Isa::all().into_iter().all(|isa| {
             [(Transposed::No, &weight), (Transposed::Yes, &transposed)].into_iter().all(
                 |(order, weight)| {
-                    let filters = Filters { outputs: case.outputs, weight, bias: Some(&bias) };
+                    let filters = filters(case.outputs, weight, &bias);
                     let layer = Linear::new(isa, depth, order, &filters, case.finish);
                     let mut output = vec![f32::NAN; expected.len()];
                     Crew::gather(|crew| layer.run(crew, &input, &mut output));
@@ -401,7 +418,7 @@ fn pooling_follows_the_definition() {
         Pooling::Mean { count_padding: true },
         Pooling::Mean { count_padding: false },
     ] {
-        for seed in 0..60 {
+        for seed in 0..if cfg!(miri) { 2 } else { 60 } {
             let case = Case::arbitrary(&mut Gen::new(seed + 1));
             assert!(pools(pooling)(case.clone()), "{pooling:?} {case:?}");
         }
@@ -409,20 +426,50 @@ fn pooling_follows_the_definition() {
 }
 
 #[test]
-fn sums_are_finished() {
+fn sums_and_products_are_finished() {
     check(100, |case| {
         let mut noise = Noise(u64::from(case.seed));
         let count = case.channels * case.outputs;
         let (left, right) = (noise.values(count), noise.values(count));
         let right = (case.residual == Residual::Added).then_some(&right[..]);
-        let at = |i: usize| case.finished(left[i] + right.map_or(0.0, |right| right[i]));
+        let join = if case.threads == 1 { Join::Add } else { Join::Multiply };
+        let at = |i: usize| {
+            case.finished(match (join, right) {
+                (_, None) => left[i],
+                (Join::Add, Some(right)) => left[i] + right[i],
+                (Join::Multiply, Some(right)) => left[i] * right[i],
+            })
+        };
         let expected: Vec<_> = (0..count).map(at).collect();
         Isa::all().into_iter().all(|isa| {
             let mut output = vec![f32::NAN; count];
             Crew::gather(|crew| {
-                super::blocks::add(isa, crew, &left, right, case.finish, &mut output);
+                let finish = case.finish;
+                super::blocks::join(isa, crew, join, &left, right, finish, &mut output);
             });
-            close(&output, &expected, 1.0)
+            close(&output, &expected, 10.0)
+        })
+    });
+}
+
+#[test]
+fn channels_are_scaled() {
+    check(100, |case| {
+        let mut noise = Noise(u64::from(case.seed));
+        let area = case.size[0] * case.size[1];
+        let (image, factors) = (noise.values(case.channels * area), noise.values(case.channels));
+        let at = |i: usize| case.finished(image[i] * factors[i / area]);
+        let expected: Vec<_> = (0..case.channels * area).map(at).collect();
+        Isa::all().into_iter().all(|isa| {
+            let mut planar = vec![f32::NAN; expected.len()];
+            Crew::gather(|crew| {
+                let image = pack(crew, case.channels, &image);
+                let factors = pack(crew, case.channels, &factors);
+                let mut output = Lines::zeros(image.len());
+                scale(isa, crew, &image, &factors, case.finish, &mut output);
+                super::blocks::unpack(crew, case.channels, &output, &mut planar);
+            });
+            close(&planar, &expected, 10.0)
         })
     });
 }

@@ -2,6 +2,7 @@
 //! in registers over all input channels and taps.
 
 use super::BLOCK;
+use super::curve::Curve;
 use super::lanes::Lanes;
 
 /// What a layer does to its sums before it stores them.
@@ -13,12 +14,29 @@ pub(crate) struct Finish {
     pub(crate) low: f32,
     /// The upper bound.
     pub(crate) high: f32,
+    /// What comes last, on values that are stored already.
+    pub(crate) curve: Curve,
 }
 
 impl Finish {
     /// Stores the sums as they are.
-    pub(crate) const NONE: Self = Self { slope: 1.0, low: f32::NEG_INFINITY, high: f32::INFINITY };
+    pub(crate) const NONE: Self =
+        Self { slope: 1.0, low: f32::NEG_INFINITY, high: f32::INFINITY, curve: Curve::None };
 
+    /// Applies the curve to `pixels` times sixteen values that have been stored.
+    ///
+    /// # Safety
+    /// They are there, and the processor has the instruction set of `L`.
+    #[inline(always)]
+    pub(crate) unsafe fn bend<L: Lanes>(&self, values: *mut f32, pixels: usize) {
+        if !matches!(self.curve, Curve::None) {
+            // SAFETY: as the caller says.
+            unsafe { L::bend(&self.curve, values, pixels) }
+        }
+    }
+
+    /// Applies everything but the curve.
+    ///
     /// # Safety
     /// The processor has the instruction set of `L`.
     #[inline(always)]
@@ -173,6 +191,7 @@ impl Store {
                     }
                     self.finish.apply(sum).store(self.output.add(at));
                 }
+                self.finish.bend::<L>(self.output.add(b * self.block), P);
             }
         }
     }

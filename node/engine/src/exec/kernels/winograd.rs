@@ -15,6 +15,8 @@
 //! A task transforms a block of tiles, multiplies component after component, so that a
 //! component's weights stay in the cache for all tiles of the block, and transforms back.
 
+use rayon::prelude::*;
+
 use super::crew::Crew;
 use super::lanes::{Lanes, PIXELS_MAX};
 use super::memory::{Shared, with_scratch};
@@ -73,6 +75,40 @@ impl Tiles {
     }
 }
 
+impl Tiles {
+    /// Transforms the filters of a group of outputs, from `first` on, to one part of each
+    /// component's panels.
+    fn transform_filters(
+        self,
+        channels: usize,
+        filters: &Filters<'_>,
+        first: usize,
+        parts: &mut [&mut [f32]],
+    ) {
+        let (rows, side) = (self.filter_rows(), self.inputs());
+        let wide = parts[0].len() / channels;
+        let outputs = first..filters.outputs.min(first + wide);
+        for channel in 0..channels {
+            for output in outputs.clone() {
+                let start = (output * channels + channel) * 9;
+                let taps: [f64; 9] =
+                    std::array::from_fn(|i| f64::from(filters.value(output, start + i)));
+                let to = channel * wide + output - first;
+                for (i, down) in rows.iter().enumerate() {
+                    let line: [f64; 3] = std::array::from_fn(|column| {
+                        (0..3).map(|row| down[row] * taps[row * 3 + column]).sum()
+                    });
+                    for (j, right) in rows.iter().enumerate() {
+                        let sum: f64 = line.iter().zip(right).map(|(value, by)| value * by).sum();
+                        parts[i * side + j][to] = sum as f32;
+                    }
+                }
+            }
+        }
+        filters.packed(outputs);
+    }
+}
+
 /// A 3x3 convolution with its transformed filters.
 pub(crate) struct Winograd {
     isa: Isa,
@@ -97,19 +133,18 @@ impl Winograd {
         filters: &Filters,
         finish: Finish,
     ) -> Self {
-        let rows = tiles.filter_rows();
-        let side = tiles.inputs();
-        let component = |t: usize| {
-            let (down, right) = (rows[t / side], rows[t % side]);
-            let factors: [f64; 9] = std::array::from_fn(|i| down[i / 3] * right[i % 3]);
-            let at = |output: usize, channel: usize| {
-                let filter = &filters.weight[(output * channels + channel) * 9..][..9];
-                let products = filter.iter().zip(&factors).map(|(&tap, by)| f64::from(tap) * by);
-                products.sum::<f64>() as f32
-            };
-            Panels::pack(isa, filters.outputs, channels, at, filters.bias)
-        };
-        let panels = (0..tiles.components()).map(component).collect();
+        let component = |_| Panels::zeros(isa, filters.outputs, channels, filters.bias);
+        let mut panels: Vec<_> = (0..tiles.components()).map(component).collect();
+        let mut groups: Vec<Vec<&mut [f32]>> = Vec::new();
+        groups.resize_with(panels[0].groups(), Vec::new);
+        for component in &mut panels {
+            groups.iter_mut().zip(component.parts()).for_each(|(group, part)| group.push(part));
+        }
+        let group_channels = isa.tile_blocks() * BLOCK;
+        groups.into_par_iter().enumerate().for_each(|(group, mut parts)| {
+            tiles.transform_filters(channels, filters, group * group_channels, &mut parts);
+        });
+        filters.packed(0..filters.outputs);
         Self { isa, tiles, channels, plane, padding, finish, panels }
     }
 
@@ -420,6 +455,8 @@ impl Job<'_> {
                         }
                         self.layer.finish.apply(value).store(self.output.add(at));
                     }
+                    let line = self.output.add((corner + row * self.out_size[1]) * BLOCK);
+                    self.layer.finish.bend::<L>(line, columns);
                 }
             }
         }

@@ -4,12 +4,15 @@
 //! so the operands are passed the other way round than they read.
 
 use std::arch::x86_64::{
-    __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
-    _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_div_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
+use super::curve::{self, Curve};
 use super::lanes::Lanes;
 
 /// Two registers of eight; needs AVX2 and FMA.
@@ -86,6 +89,30 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn times_power(self, power: Self) -> Self {
+        // SAFETY: see `splat`.
+        unsafe {
+            let times = |value, power| {
+                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(power), _mm256_set1_epi32(127));
+                _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+            };
+            Self(times(self.0, power.0), times(self.1, power.1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bend(curve: &Curve, values: *mut f32, pixels: usize) {
+        // SAFETY: as the caller says.
+        unsafe { bend_avx2(curve, values, pixels) }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch of a bad address does nothing.
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
@@ -152,8 +179,40 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: see `splat`.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn times_power(self, power: Self) -> Self {
+        // SAFETY: see `splat`.
+        Self(unsafe { _mm512_scalef_ps(self.0, power.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn bend(curve: &Curve, values: *mut f32, pixels: usize) {
+        // SAFETY: as the caller says.
+        unsafe { bend_avx512(curve, values, pixels) }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch of a bad address does nothing.
         unsafe { _mm_prefetch(at.cast(), _MM_HINT_T0) }
     }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn bend_avx2(curve: &Curve, values: *mut f32, pixels: usize) {
+    // SAFETY: as the caller says; the features are enabled here.
+    unsafe { curve::apply::<Avx2>(curve, values, pixels) }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn bend_avx512(curve: &Curve, values: *mut f32, pixels: usize) {
+    // SAFETY: as the caller says; the features are enabled here.
+    unsafe { curve::apply::<Avx512>(curve, values, pixels) }
 }

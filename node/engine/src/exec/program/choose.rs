@@ -1,5 +1,6 @@
 //! Which kernel computes a convolution.
 
+use crate::exec::kernels::BLOCK;
 use crate::exec::kernels::depthwise::Depthwise;
 use crate::exec::kernels::panels::Panels;
 use crate::exec::kernels::winograd::Tiles;
@@ -30,10 +31,11 @@ pub(crate) fn method(
 ) -> Option<Method> {
     let window = &conv.window;
     let outputs = conv.weight.shape()[0];
-    if conv.groups > 1 {
-        return (conv.groups == channels && outputs == channels).then_some(Method::Depthwise);
+    if conv.groups == channels && outputs == channels && channels > 1 {
+        return Some(Method::Depthwise);
     }
-    if channels <= PLANAR_CHANNELS_MAX {
+    parts(conv)?;
+    if conv.groups == 1 && channels <= PLANAR_CHANNELS_MAX {
         return Some(Method::Planar);
     }
     if window.kernel == [1, 1] && window.padding == [(0, 0); 2] {
@@ -48,6 +50,20 @@ pub(crate) fn method(
     })
 }
 
+/// Into how many dense convolutions a grouped one is divided: each of as many neighbouring groups
+/// as fill whole blocks, with zeros where an output and an input are of different groups. None if
+/// that is too many groups, or the channels are taken one by one.
+pub(crate) fn parts(conv: &Conv) -> Option<usize> {
+    let channels = conv.weight.shape()[1];
+    let outputs = conv.weight.shape()[0] / conv.groups;
+    let fills =
+        |merged: usize| [channels, outputs].iter().all(|n| (n * merged).is_multiple_of(BLOCK));
+    let merged = (1..=MERGED_MAX.min(conv.groups)).find(|&merged| {
+        conv.groups == merged || conv.groups.is_multiple_of(merged) && fills(merged)
+    })?;
+    Some(conv.groups / merged)
+}
+
 /// Whether minimal filtering applies.
 pub(crate) fn is_filtered(window: &Window) -> bool {
     window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1]
@@ -57,11 +73,13 @@ impl Method {
     /// Bytes that the packed weights take.
     pub(crate) fn weight_bytes(self, conv: &Conv) -> u64 {
         let outputs = conv.weight.shape()[0];
-        let depth = conv.weight.shape()[1..].iter().product();
+        let parts = parts(conv).unwrap_or(1);
+        let depth = conv.weight.shape()[1..].iter().product::<usize>() * (conv.groups / parts);
+        let panels = |depth| Panels::bytes(outputs / parts, depth) * parts as u64;
         match self {
             Self::Depthwise => Depthwise::weight_bytes(outputs, &conv.window),
-            Self::Direct | Self::Planar | Self::Pointwise => Panels::bytes(outputs, depth),
-            Self::Winograd(tiles) => Panels::bytes(outputs, depth / 9) * tiles.components() as u64,
+            Self::Direct | Self::Planar | Self::Pointwise => panels(depth),
+            Self::Winograd(tiles) => panels(depth / 9) * tiles.components() as u64,
         }
     }
 
@@ -77,5 +95,7 @@ impl Method {
 
 /// Up to so many input channels are better read from planes than from a block of sixteen.
 pub(crate) const PLANAR_CHANNELS_MAX: usize = 6;
+/// Most groups of a convolution that are computed as one: of this many products, one counts.
+const MERGED_MAX: usize = BLOCK;
 /// Images up to this size are smaller than the borders that large tiles add to them.
 pub(crate) const SMALL_MAP: usize = 8;

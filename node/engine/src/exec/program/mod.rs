@@ -7,6 +7,7 @@
 //! place in one arena. [`kernel`] is what a step calls. [`Program`] runs the steps.
 
 pub(crate) mod choose;
+mod fuse;
 mod kernel;
 mod plan;
 
@@ -24,6 +25,7 @@ use super::kernels::crew::Crew;
 use super::portable;
 use super::{Value, download, upload_values};
 use crate::graph::{Layer, TensorId};
+use crate::mapped::Mapped;
 use crate::options::{LoadOptions, Memory};
 use crate::tensor::{Tensor, TensorInfo};
 
@@ -35,6 +37,8 @@ pub(crate) struct Source<'a> {
     pub(crate) layers: &'a [Layer],
     pub(crate) inputs: &'a [TensorId],
     pub(crate) outputs: &'a [TensorId],
+    /// The file, if that is where the weights are.
+    pub(crate) mapped: Option<&'a Mapped>,
 }
 
 /// What a piece would hold and need, before it is loaded.

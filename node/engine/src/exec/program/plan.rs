@@ -5,12 +5,14 @@ use std::ops::Range;
 
 use super::Source;
 use super::choose::{self, Method};
+use super::fuse::{finish, is_image_mean, residuals};
 use crate::exec::kernels::arena::{self, Lifetime};
+use crate::exec::kernels::blocks::Join;
 use crate::exec::kernels::panels::Panels;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::tile::Finish;
 use crate::exec::kernels::{BLOCK, Plane, blocks};
-use crate::graph::{Activation, Gemm, Layer, Op, Operand, TensorId, Window};
+use crate::graph::{Binary, Gemm, Layer, Op, Operand, TensorId, Window};
 use crate::options::{Kernels, LoadOptions, Memory};
 use crate::shape;
 use crate::tensor::{DType, TensorInfo};
@@ -61,9 +63,6 @@ pub(crate) enum Place {
 
 /// How the kernel of a step is made.
 pub(crate) enum Recipe {
-    Add {
-        finish: Finish,
-    },
     Burn(Box<Layer>),
     Concat {
         images: usize,
@@ -78,6 +77,10 @@ pub(crate) enum Recipe {
     },
     Gemm {
         layer: usize,
+        finish: Finish,
+    },
+    Join {
+        join: Join,
         finish: Finish,
     },
     /// Values move, and nothing is computed.
@@ -97,6 +100,10 @@ pub(crate) enum Recipe {
         window: Window,
         pooling: Pooling,
         finish: Finish,
+    },
+    Scale {
+        finish: Finish,
+        images: usize,
     },
     Unpack {
         channels: usize,
@@ -244,7 +251,8 @@ impl<'a> Planner<'a> {
                 true
             }
             (Op::Add(Operand::Activation), Some(finish)) => self.add(index, layer, finish),
-            (Op::Activation, Some(finish)) => self.element_wise(index, layer, finish),
+            (Op::Activation, Some(finish)) => self.element_wise(index, layer, Join::Add, finish),
+            (Op::Binary(Binary::Mul), Some(finish)) => self.multiply(index, layer, finish),
             (Op::MaxPool(pool), Some(finish)) => {
                 self.pool(index, layer, pool.window, Pooling::Max, finish)
             }
@@ -252,17 +260,9 @@ impl<'a> Planner<'a> {
                 let pooling = Pooling::Mean { count_padding: pool.count_include_pad };
                 self.pool(index, layer, pool.window, pooling, finish)
             }
-            (Op::GlobalAveragePool, Some(finish)) => {
-                let &[_, _, height, width] = &self.info(layer.inputs[0]).shape[..] else {
-                    return false;
-                };
-                let window = Window {
-                    kernel: [height, width],
-                    stride: [1, 1],
-                    dilation: [1, 1],
-                    padding: [(0, 0); 2],
-                };
-                self.pool(index, layer, window, Pooling::Mean { count_padding: false }, finish)
+            (Op::GlobalAveragePool, Some(finish)) => self.mean(index, layer, finish),
+            (Op::Reduce(reduce), Some(finish)) if is_image_mean(reduce) => {
+                self.mean(index, layer, finish)
             }
             (Op::Concat { axis: 1 }, Some(finish)) if finish == Finish::NONE => {
                 self.concat(index, layer)
@@ -449,25 +449,62 @@ impl<'a> Planner<'a> {
                 return true;
             }
         }
-        self.element_wise(index, layer, finish)
+        self.element_wise(index, layer, Join::Add, finish)
     }
 
-    /// A sum or an activation, in blocks if everything is there already.
-    fn element_wise(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+    /// A product of two tensors, or of an image and a factor for each of its channels.
+    fn multiply(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+        let &[left, right] = &layer.inputs[..] else { return false };
+        let shapes = [left, right].map(|id| &self.info(id).shape[..]);
+        if shapes[0] == shapes[1] {
+            return self.element_wise(index, layer, Join::Multiply, finish);
+        }
+        let of = |image: &[usize], factors: &[usize]| match (image, factors) {
+            ([n, c, _, _], [factor_n, factor_c, 1, 1]) => (n, c) == (factor_n, factor_c),
+            _ => false,
+        };
+        let (image, factors) = match (of(shapes[0], shapes[1]), of(shapes[1], shapes[0])) {
+            (true, _) => (left, right),
+            (_, true) => (right, left),
+            _ => return false,
+        };
+        let inputs = vec![self.blocked(index, image), self.blocked(index, factors)];
+        let info = self.info(layer.outputs[0]);
+        let recipe = Recipe::Scale { finish, images: info.shape[0] };
+        let buffer = self.compute(index, recipe, inputs, blocked_len(info));
+        self.set(layer.outputs[0], |forms| forms.blocked = Some(buffer));
+        true
+    }
+
+    /// A sum, a product or an activation, in blocks if everything is there already.
+    fn element_wise(&mut self, index: usize, layer: &Layer, join: Join, finish: Finish) -> bool {
         let output = layer.outputs[0];
         let in_blocks = layer.inputs.iter().any(|&id| self.forms(id).blocked.is_some());
         if in_blocks {
             let inputs = layer.inputs.iter().map(|&id| self.blocked(index, id)).collect();
             let len = blocked_len(self.info(output));
-            let buffer = self.compute(index, Recipe::Add { finish }, inputs, len);
+            let buffer = self.compute(index, Recipe::Join { join, finish }, inputs, len);
             self.set(output, |forms| forms.blocked = Some(buffer));
         } else {
             let inputs = layer.inputs.iter().map(|&id| self.planar(index, id)).collect();
             let len = self.info(output).elements() as usize;
-            let buffer = self.compute(index, Recipe::Add { finish }, inputs, len);
+            let buffer = self.compute(index, Recipe::Join { join, finish }, inputs, len);
             self.set(output, |forms| forms.planar = Some(buffer));
         }
         true
+    }
+
+    /// The mean of each channel, if it stays an image.
+    fn mean(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
+        let shapes = [layer.inputs[0], layer.outputs[0]].map(|id| &self.info(id).shape[..]);
+        let &[&[_, _, height, width], &[_, _, 1, 1]] = &shapes else { return false };
+        let window = Window {
+            kernel: [height, width],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [(0, 0); 2],
+        };
+        self.pool(index, layer, window, Pooling::Mean { count_padding: false }, finish)
     }
 
     fn pool(
@@ -638,53 +675,6 @@ impl<'a> Planner<'a> {
         }
         lifetimes
     }
-}
-
-/// The convolutions that a sum can take over: those whose output it alone reads. To each, the
-/// sum that takes it.
-///
-/// The later one of two: it is computed where the sum is, and what it reads must be kept for it.
-fn residuals(source: Source<'_>, methods: &HashMap<usize, Method>) -> HashMap<usize, usize> {
-    let mut uses: HashMap<TensorId, usize> = HashMap::new();
-    let read = source.layers.iter().flat_map(|layer| &layer.inputs);
-    for &id in read.chain(source.outputs) {
-        *uses.entry(id).or_default() += 1;
-    }
-    let made: HashMap<TensorId, usize> = source
-        .layers
-        .iter()
-        .enumerate()
-        .filter(|(i, layer)| methods.contains_key(i) && layer.activation.is_none())
-        .map(|(i, layer)| (layer.outputs[0], i))
-        .collect();
-    let taken = |(i, layer): (usize, &Layer)| {
-        let sum = matches!(layer.op, Op::Add(Operand::Activation));
-        let &[left, right] = &layer.inputs[..] else { return None };
-        let same = source.tensors[left.0].shape == source.tensors[right.0].shape;
-        if !sum || !same || left == right || finish(layer.activation).is_none() {
-            return None;
-        }
-        let conv = [left, right]
-            .into_iter()
-            .filter(|id| uses[id] == 1)
-            .filter_map(|id| made.get(&id).copied())
-            .max()?;
-        Some((conv, i))
-    };
-    source.layers.iter().enumerate().filter_map(taken).collect()
-}
-
-/// An activation as own kernels do it, if they do.
-fn finish(activation: Option<Activation>) -> Option<Finish> {
-    Some(match activation {
-        None => Finish::NONE,
-        Some(Activation::Relu) => Finish { low: 0.0, ..Finish::NONE },
-        Some(Activation::Clip { min, max }) => Finish { low: min, high: max, ..Finish::NONE },
-        Some(Activation::LeakyRelu { alpha }) if alpha <= 1.0 => {
-            Finish { slope: alpha, ..Finish::NONE }
-        }
-        Some(_) => return None,
-    })
 }
 
 /// Values of an image in blocks.

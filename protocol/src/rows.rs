@@ -1,0 +1,469 @@
+//! Strips: which rows of what a layer range takes are needed to make some rows of what it gives,
+//! and what that costs.
+//!
+//! Layers side by side on several machines are fused-layer parallelism: each machine makes a strip
+//! of the rows from the rows under it and a halo around these that its windows reach into
+//! (DeepThings, Zhao et al. 2018; EdgeCI, Chen et al. 2024). A window of kernel `k`, stride `s`,
+//! dilation `d` and `p` rows of padding before an image of `H` rows makes rows `a..b` from
+//!
+//! ```text
+//! max(0, a s - p) .. min(H, (b - 1) s - p + (k - 1) d + 1)
+//! ```
+//!
+//! and applied backwards, layer by layer, this gives what a strip needs of each tensor before its
+//! layers. With a dilation a window may step over the border, and the true range can be smaller
+//! than this one; a strip that is given more rows than it needs drops them.
+
+use std::fmt;
+
+use bincode::{Decode, Encode};
+
+use crate::plan::LayerRange;
+
+/// Rows `first..end` of a tensor's height, which is dimension 2 of NCHW. A tensor of any other
+/// number of dimensions counts as one row, so that `0..1` is all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct RowRange {
+    /// The first row.
+    pub first: u32,
+    /// One past the last row.
+    pub end: u32,
+}
+
+impl RowRange {
+    /// No rows.
+    pub const EMPTY: Self = Self { first: 0, end: 0 };
+
+    /// Rows `first..end`.
+    #[must_use]
+    pub fn new(first: u32, end: u32) -> Self {
+        Self { first, end }
+    }
+
+    /// How many rows these are.
+    #[must_use]
+    pub fn len(self) -> u32 {
+        self.end.saturating_sub(self.first)
+    }
+
+    /// Whether these are no rows at all.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows that are in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        let both = Self::new(self.first.max(other.first), self.end.min(other.end));
+        if both.is_empty() { Self::EMPTY } else { both }
+    }
+
+    /// The smallest range that has the rows of both; rows between the two come with it.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (true, true) => Self::EMPTY,
+            (true, false) => other,
+            (false, true) => self,
+            (false, false) => Self::new(self.first.min(other.first), self.end.max(other.end)),
+        }
+    }
+}
+
+impl fmt::Display for RowRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.first, self.end)
+    }
+}
+
+/// How a window slides over rows: row `i` of the output takes the rows
+/// `i * stride - before + k * dilation` for `k` in `0..kernel`, where the input has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowWindow {
+    /// Rows under the window.
+    pub kernel: u32,
+    /// The step from one window to the next.
+    pub stride: u32,
+    /// The distance between neighbouring rows of the window.
+    pub dilation: u32,
+    /// Padding before the first row.
+    pub before: u32,
+}
+
+/// Which rows of one input rows of a layer's output are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowRule {
+    /// All of them, whichever rows are made.
+    All,
+    /// Row `i` takes row `i`.
+    Same,
+    /// Row `i` takes the rows under a window.
+    Window(RowWindow),
+}
+
+impl RowRule {
+    fn needed(&self, made: RowRange, height: u32) -> RowRange {
+        match self {
+            _ if made.is_empty() => RowRange::EMPTY,
+            RowRule::All => RowRange::new(0, height),
+            RowRule::Same => made.intersection(RowRange::new(0, height)),
+            RowRule::Window(window) => window.needed(made, height),
+        }
+    }
+}
+
+impl RowWindow {
+    fn needed(&self, made: RowRange, height: u32) -> RowRange {
+        let start = |row: u32| u64::from(row) * u64::from(self.stride);
+        let reach = u64::from(self.kernel.saturating_sub(1)) * u64::from(self.dilation);
+        let (before, height) = (u64::from(self.before), u64::from(height));
+        let first = start(made.first).saturating_sub(before).min(height);
+        let end = (start(made.end - 1) + reach + 1).saturating_sub(before).min(height);
+        // Both are at most the height.
+        RowRange::new(first as u32, end as u32)
+    }
+}
+
+/// One tensor of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorRows {
+    /// How many rows it has, at least one.
+    pub height: u32,
+    /// Bytes of each of them.
+    pub row_bytes: u64,
+}
+
+/// How one layer's rows follow from those of its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRows {
+    /// Which tensors it reads, by number, and which rows of them.
+    pub inputs: Vec<(u32, RowRule)>,
+    /// Which tensors it makes, by number.
+    pub outputs: Vec<u32>,
+    /// Whether it can make some rows without the others.
+    pub splits: Splits,
+}
+
+/// Whether a layer can make some rows of its output without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splits {
+    /// It can.
+    ByRows,
+    /// Any row takes all rows of all inputs, and all rows are made at once.
+    No,
+}
+
+/// How rows flow through a model: all that a planner of strips asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowMap {
+    tensors: Vec<TensorRows>,
+    layers: Vec<LayerRows>,
+    // By cut: the tensors alive across it, in the order in which they are sent.
+    frontiers: Vec<Vec<u32>>,
+}
+
+impl RowMap {
+    /// `frontiers[c]` lists the tensors alive before layer `c`; the last, the outputs. Nothing if
+    /// a tensor has no row, a number stands for no tensor, or there is not one frontier more than
+    /// layers.
+    #[must_use]
+    pub fn new(
+        tensors: Vec<TensorRows>,
+        layers: Vec<LayerRows>,
+        frontiers: Vec<Vec<u32>>,
+    ) -> Option<Self> {
+        let known = |tensor: &u32| (*tensor as usize) < tensors.len();
+        let ends = layers
+            .iter()
+            .flat_map(|layer| layer.inputs.iter().map(|(tensor, _)| tensor).chain(&layer.outputs));
+        let right = tensors.iter().all(|tensor| tensor.height > 0)
+            && ends.chain(frontiers.iter().flatten()).all(known)
+            && frontiers.len() == layers.len() + 1;
+        right.then_some(Self { tensors, layers, frontiers })
+    }
+
+    /// All rows of each tensor alive across a cut; nothing beyond the last.
+    #[must_use]
+    pub fn all(&self, cut: u16) -> Vec<RowRange> {
+        self.frontier(cut).map(|tensor| RowRange::new(0, tensor.height)).collect()
+    }
+
+    /// Whether every layer of the range can make some rows without the others.
+    #[must_use]
+    pub fn splittable(&self, layers: LayerRange) -> bool {
+        self.range(layers).iter().all(|layer| layer.splits == Splits::ByRows)
+    }
+
+    /// Divides the tensors alive across a cut into strips, in proportion to weights: for each
+    /// strip, its rows of each tensor. Every row is in exactly one strip, and each strip has a row
+    /// of each tensor that has as many rows as there are strips. Weights that are not positive and
+    /// finite count as nothing; if all do, the strips are equal.
+    #[must_use]
+    pub fn divide(&self, cut: u16, weights: &[f64]) -> Vec<Vec<RowRange>> {
+        let mut strips = vec![Vec::new(); weights.len()];
+        for tensor in self.frontier(cut) {
+            for (strip, rows) in strips.iter_mut().zip(divide(tensor.height, weights)) {
+                strip.push(rows);
+            }
+        }
+        strips
+    }
+
+    /// The rows of each tensor alive before some layers that are needed to make these rows of each
+    /// tensor alive after them; none of a tensor that is not needed at all.
+    #[must_use]
+    pub fn needed(&self, layers: LayerRange, rows: &[RowRange]) -> Vec<RowRange> {
+        let held = self.held(layers, rows);
+        self.numbers(layers.first).iter().map(|tensor| held[*tensor as usize]).collect()
+    }
+
+    /// What part of each layer a strip computes, halo included: rows made and rows in all.
+    pub(crate) fn made(&self, layers: LayerRange, rows: &[RowRange]) -> Vec<(u32, u32)> {
+        let held = self.held(layers, rows);
+        let part = |layer: &LayerRows| {
+            let height = layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height);
+            (made(layer, &held).len().min(height), height)
+        };
+        self.range(layers).iter().map(part).collect()
+    }
+
+    /// Bytes of these rows of the tensors alive across a cut.
+    #[must_use]
+    pub fn bytes(&self, cut: u16, rows: &[RowRange]) -> u64 {
+        let parts = self.frontier(cut).zip(rows);
+        parts.fold(0, |sum, (tensor, rows)| {
+            sum.saturating_add(tensor.row_bytes.saturating_mul(u64::from(rows.len())))
+        })
+    }
+
+    fn held(&self, layers: LayerRange, rows: &[RowRange]) -> Vec<RowRange> {
+        let mut held = vec![RowRange::EMPTY; self.tensors.len()];
+        for (tensor, rows) in self.numbers(layers.end).iter().zip(rows) {
+            held[*tensor as usize] = rows.intersection(self.whole(*tensor));
+        }
+        for layer in self.range(layers).iter().rev() {
+            self.widen(layer, &mut held);
+        }
+        held
+    }
+
+    /// Takes what a layer needs of its inputs into account, given what is needed of its outputs.
+    fn widen(&self, layer: &LayerRows, held: &mut [RowRange]) {
+        let made = made(layer, held);
+        if made.is_empty() {
+            return;
+        }
+        for output in &layer.outputs {
+            held[*output as usize] = match layer.splits {
+                Splits::ByRows => made,
+                Splits::No => self.whole(*output),
+            };
+        }
+        for (input, rule) in &layer.inputs {
+            let needed = match layer.splits {
+                Splits::ByRows => rule.needed(made, self.tensor(*input).height),
+                Splits::No => self.whole(*input),
+            };
+            held[*input as usize] = held[*input as usize].hull(needed);
+        }
+    }
+
+    fn whole(&self, tensor: u32) -> RowRange {
+        RowRange::new(0, self.tensor(tensor).height)
+    }
+
+    fn tensor(&self, tensor: u32) -> &TensorRows {
+        &self.tensors[tensor as usize]
+    }
+
+    fn range(&self, layers: LayerRange) -> &[LayerRows] {
+        self.layers.get(usize::from(layers.first)..usize::from(layers.end)).unwrap_or_default()
+    }
+
+    fn numbers(&self, cut: u16) -> &[u32] {
+        self.frontiers.get(usize::from(cut)).map_or(&[], Vec::as_slice)
+    }
+
+    fn frontier(&self, cut: u16) -> impl Iterator<Item = &TensorRows> {
+        self.numbers(cut).iter().map(|tensor| self.tensor(*tensor))
+    }
+}
+
+/// The rows that a layer makes: with several outputs, the same of each.
+fn made(layer: &LayerRows, held: &[RowRange]) -> RowRange {
+    let outputs = layer.outputs.iter().map(|tensor| held[*tensor as usize]);
+    outputs.fold(RowRange::EMPTY, RowRange::hull)
+}
+
+/// Divides rows in proportion to weights: every row goes to exactly one of the ranges, which
+/// follow each other. Each gets at least one row if there are enough.
+#[must_use]
+pub fn divide(height: u32, weights: &[f64]) -> Vec<RowRange> {
+    let usable = |weight: &f64| if weight.is_finite() { weight.max(0.0) } else { 0.0 };
+    // Against an overflow of the sum.
+    let largest = weights.iter().map(usable).fold(0.0, f64::max);
+    let share = |weight: &f64| if largest > 0.0 { usable(weight) / largest } else { 1.0 };
+    let total: f64 = weights.iter().map(share).sum();
+    let count = u32::try_from(weights.len()).unwrap_or(u32::MAX);
+    let (mut sum, mut first) = (0.0, 0);
+    (1..=count)
+        .zip(weights)
+        .map(|(ranges, weight)| {
+            sum += share(weight);
+            let after = count - ranges;
+            let mut end = ((sum / total * f64::from(height)).round() as u32).min(height);
+            if height >= count {
+                end = end.max(first + 1).min(height - after);
+            }
+            if after == 0 {
+                end = height;
+            }
+            let rows = RowRange::new(first, end);
+            first = end;
+            rows
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    fn window(kernel: u32, stride: u32, before: u32) -> RowRule {
+        RowRule::Window(RowWindow { kernel, stride, dilation: 1, before })
+    }
+
+    /// A chain of layers over images of the given heights.
+    fn chain(heights: &[u32], rules: &[RowRule]) -> RowMap {
+        let tensors =
+            heights.iter().map(|height| TensorRows { height: *height, row_bytes: 10 }).collect();
+        let layer = |(at, rule): (u32, &RowRule)| LayerRows {
+            inputs: vec![(at, *rule)],
+            outputs: vec![at + 1],
+            splits: Splits::ByRows,
+        };
+        let layers = (0..).zip(rules).map(layer).collect();
+        let frontiers = (0..).zip(heights).map(|(at, _)| vec![at]).collect();
+        RowMap::new(tensors, layers, frontiers).expect("a right map")
+    }
+
+    #[track_caller]
+    fn check_needed(rules: &[RowRule], heights: &[u32], rows: (u32, u32), needed: (u32, u32)) {
+        let map = chain(heights, rules);
+        let layers = LayerRange { first: 0, end: rules.len() as u16 };
+        let got = map.needed(layers, &[RowRange::new(rows.0, rows.1)]);
+        assert_eq!(got, [RowRange::new(needed.0, needed.1)]);
+    }
+
+    #[test]
+    fn halos_grow_backwards_and_end_at_the_border() {
+        let conv = window(3, 1, 1);
+        check_needed(&[conv], &[8, 8], (0, 4), (0, 5));
+        check_needed(&[conv], &[8, 8], (3, 5), (2, 6));
+        check_needed(&[conv, conv], &[8, 8, 8], (4, 8), (2, 8));
+        check_needed(&[conv, window(2, 2, 0)], &[8, 8, 4], (2, 4), (3, 8));
+        check_needed(&[RowRule::Same, conv], &[8, 8, 8], (7, 8), (6, 8));
+        check_needed(&[RowRule::All], &[5, 8], (7, 8), (0, 5));
+        check_needed(&[conv], &[8, 8], (3, 3), (0, 0));
+    }
+
+    #[test]
+    fn a_residual_block_needs_the_rows_of_its_widest_path() {
+        let tensor = TensorRows { height: 10, row_bytes: 4 };
+        let conv = window(3, 1, 1);
+        let layer = |inputs: Vec<(u32, RowRule)>, output| LayerRows {
+            inputs,
+            outputs: vec![output],
+            splits: Splits::ByRows,
+        };
+        let layers = vec![
+            layer(vec![(0, conv)], 1),
+            layer(vec![(1, conv)], 2),
+            layer(vec![(2, RowRule::Same), (0, RowRule::Same)], 3),
+        ];
+        let frontiers = vec![vec![0], vec![0, 1], vec![0, 2], vec![3]];
+        let map = RowMap::new(vec![tensor; 4], layers, frontiers).expect("a right map");
+        let rows = [RowRange::new(4, 6)];
+        assert_eq!(map.needed(LayerRange { first: 0, end: 3 }, &rows), [RowRange::new(2, 8)]);
+        let inside = map.needed(LayerRange { first: 1, end: 3 }, &rows);
+        assert_eq!(inside, [RowRange::new(4, 6), RowRange::new(3, 7)]);
+        assert_eq!(map.made(LayerRange { first: 0, end: 3 }, &rows), [(4, 10), (2, 10), (2, 10)]);
+        assert_eq!(map.bytes(1, &inside), 24);
+    }
+
+    #[test]
+    fn a_layer_that_needs_everything_makes_everything() {
+        let mut map = chain(&[6, 6, 1], &[window(3, 1, 1), RowRule::All]);
+        map.layers[1].splits = Splits::No;
+        let layers = LayerRange { first: 0, end: 2 };
+        assert_eq!(map.needed(layers, &[RowRange::new(0, 1)]), [RowRange::new(0, 6)]);
+        assert!(!map.splittable(layers));
+        assert!(map.splittable(LayerRange { first: 0, end: 1 }));
+    }
+
+    #[track_caller]
+    fn check_divide(height: u32, weights: &[f64], ends: &[u32]) {
+        let ranges = divide(height, weights);
+        assert_eq!(ranges.iter().map(|range| range.end).collect::<Vec<_>>(), ends);
+    }
+
+    #[test]
+    fn rows_are_divided_in_proportion() {
+        check_divide(12, &[1.0, 2.0, 3.0], &[2, 6, 12]);
+        check_divide(5, &[], &[]);
+        check_divide(3, &[1.0, 1000.0, 1.0], &[1, 2, 3]);
+        check_divide(9, &[f64::NAN, -1.0, 0.0], &[3, 6, 9]);
+        check_divide(1, &[1.0, 1.0, 1.0], &[0, 1, 1]);
+    }
+
+    #[test]
+    fn a_map_of_nonsense_is_none() {
+        let tensor = TensorRows { height: 1, row_bytes: 1 };
+        let layer = || LayerRows {
+            inputs: vec![(0, RowRule::Same)],
+            outputs: vec![1],
+            splits: Splits::ByRows,
+        };
+        let frontiers = || vec![vec![0], vec![1]];
+        assert!(RowMap::new(vec![tensor; 2], vec![layer()], frontiers()).is_some());
+        assert!(RowMap::new(vec![tensor], vec![layer()], frontiers()).is_none());
+        assert!(RowMap::new(vec![tensor; 2], vec![layer()], vec![vec![0]]).is_none());
+        let flat = TensorRows { height: 0, row_bytes: 1 };
+        assert!(RowMap::new(vec![flat; 2], vec![layer()], frontiers()).is_none());
+    }
+
+    quickcheck! {
+        fn every_row_is_in_one_range(height: u8, weights: Vec<f64>) -> bool {
+            let height = u32::from(height);
+            let ranges = divide(height, &weights);
+            let follow = ranges.windows(2).all(|pair| pair[0].end == pair[1].first);
+            let ends = ranges.first().is_none_or(|range| range.first == 0)
+                && ranges.last().is_none_or(|range| range.end == height);
+            let none_empty = (height as usize) < weights.len()
+                || ranges.iter().all(|range| !range.is_empty());
+            ranges.len() == weights.len() && follow && ends && none_empty
+        }
+
+        fn strips_need_the_rows_under_their_windows(
+            kernel: u8, stride: u8, before: u8, height: u8, rows: (u8, u8)
+        ) -> bool {
+            let (kernel, stride) = (u32::from(kernel % 7) + 1, u32::from(stride % 3) + 1);
+            let (before, height) = (u32::from(before) % kernel, u32::from(height) + 1);
+            let window = RowWindow { kernel, stride, dilation: 1, before };
+            // Every window sees some of the image.
+            let last = (height - 1 + before) / stride;
+            let first = u32::from(rows.0) % (last + 1);
+            let made = RowRange::new(first, (first + u32::from(rows.1) + 1).min(last + 1));
+            let taps = (made.first..made.end).flat_map(|row| {
+                (0..kernel).filter_map(move |tap| (row * stride + tap).checked_sub(before))
+            });
+            let taps: Vec<u32> = taps.filter(|tap| *tap < height).collect();
+            let needed = window.needed(made, height);
+            let (first, last) = (taps.iter().min(), taps.iter().max());
+            first == Some(&needed.first) && last.map(|last| last + 1) == Some(needed.end)
+        }
+    }
+}
