@@ -192,6 +192,25 @@ impl ModelProfile {
         }
     }
 
+    /// The pieces that make these rows of the tensors alive before layer `end`, all rows if there
+    /// are none: for each first layer from `end - 1` down to 0, the piece's cost and the rows that
+    /// it takes. Much faster than one piece after the other.
+    #[must_use]
+    pub fn pieces_ending(&self, end: u16, rows: &[RowRange]) -> Vec<(PieceProfile, Vec<RowRange>)> {
+        let whole = |first: u16| self.range(LayerRange { first, end });
+        let Some(map) = self.rows.as_ref().filter(|_| !rows.is_empty()) else {
+            return (0..end).rev().map(|first| (whole(first), Vec::new())).collect();
+        };
+        let (mut work, bytes_out) = (Work::default(), map.bytes(end, rows));
+        let step = |(first, ((rows, height), needed)): (u16, ((u32, u32), Vec<RowRange>))| {
+            let all = self.range(LayerRange { first, end: first + 1 }).work;
+            work = work.plus(&all.share(rows, height));
+            let bytes_in = map.bytes(first, &needed);
+            (PieceProfile { work, bytes_in, bytes_out, ..whole(first) }, needed)
+        };
+        (0..end).rev().zip(map.backwards(end, rows)).map(step).collect()
+    }
+
     /// The cost of a range of layers for all rows, which must lie within the model.
     #[must_use]
     pub fn range(&self, layers: LayerRange) -> PieceProfile {

@@ -221,11 +221,25 @@ impl RowMap {
     /// What part of each layer a strip computes, halo included: rows made and rows in all.
     pub(crate) fn made(&self, layers: LayerRange, rows: &[RowRange]) -> Vec<(u32, u32)> {
         let held = self.held(layers, rows);
-        let part = |layer: &LayerRows| {
-            let height = layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height);
-            (made(layer, &held).len().min(height), height)
+        self.range(layers).iter().map(|layer| self.part(layer, &held)).collect()
+    }
+
+    /// Backwards from a cut: for each layer before it, which part of the layer is computed for
+    /// these rows of the tensors alive across the cut, and what is needed of those before the layer.
+    pub(crate) fn backwards(
+        &self,
+        end: u16,
+        rows: &[RowRange],
+    ) -> Vec<((u32, u32), Vec<RowRange>)> {
+        let mut held = vec![RowRange::EMPTY; self.tensors.len()];
+        self.hold(end, rows, &mut held);
+        let step = |at: u16| {
+            let layer = &self.layers[usize::from(at)];
+            self.widen(layer, &mut held);
+            let needed = self.numbers(at).iter().map(|tensor| held[*tensor as usize]).collect();
+            (self.part(layer, &held), needed)
         };
-        self.range(layers).iter().map(part).collect()
+        (0..end.min(self.layers.len() as u16)).rev().map(step).collect()
     }
 
     /// Bytes of these rows of the tensors alive across a cut.
@@ -239,13 +253,22 @@ impl RowMap {
 
     fn held(&self, layers: LayerRange, rows: &[RowRange]) -> Vec<RowRange> {
         let mut held = vec![RowRange::EMPTY; self.tensors.len()];
-        for (tensor, rows) in self.numbers(layers.end).iter().zip(rows) {
-            held[*tensor as usize] = rows.intersection(self.whole(*tensor));
-        }
+        self.hold(layers.end, rows, &mut held);
         for layer in self.range(layers).iter().rev() {
             self.widen(layer, &mut held);
         }
         held
+    }
+
+    fn hold(&self, cut: u16, rows: &[RowRange], held: &mut [RowRange]) {
+        for (tensor, rows) in self.numbers(cut).iter().zip(rows) {
+            held[*tensor as usize] = rows.intersection(self.whole(*tensor));
+        }
+    }
+
+    fn part(&self, layer: &LayerRows, held: &[RowRange]) -> (u32, u32) {
+        let height = layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height);
+        (made(layer, held).len().min(height), height)
     }
 
     /// Takes what a layer needs of its inputs into account, given what is needed of its outputs.

@@ -9,7 +9,7 @@ use starling_protocol::{
     market::Terms,
     model::{LayerProfile, ModelProfile, Speed, Work},
     node::{Command, Config, Event, Input, Offering},
-    partition::Goal,
+    partition::{Goal, Planner},
     plan::Plan,
     session::Planning,
     testing::{Entry, Table, node_id},
@@ -204,7 +204,7 @@ fn a_liar_is_known_within_six_inferences() {
     check(property as fn(u8) -> Result<(), String>);
 }
 
-const THROUGHPUT: Planning = Planning::Pf(Goal::Throughput);
+const THROUGHPUT: Planning = Planning::By(Planner::Pf, Goal::Throughput);
 const LOAD_TIME: Duration = Duration::from_millis(400);
 /// Of the whole model.
 const WEIGHTS: u64 = 240_000_000;

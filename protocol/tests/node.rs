@@ -9,7 +9,7 @@ use starling_protocol::{
     BlobId, ModelId, NodeId, Timestamp,
     model::{LayerProfile, ModelProfile, Speed, Work},
     node::{Command, Config, Event, Input, Node, Offering, Output},
-    partition::Goal,
+    partition::{Goal, Planner},
     plan::Plan,
     session::{Planning, SessionError},
     testing::node_id,
@@ -186,7 +186,7 @@ fn provider(speed: u64) -> (Offering, u64) {
 }
 
 fn throughput() -> Planning {
-    Planning::Pf(Goal::Throughput)
+    Planning::By(Planner::Pf, Goal::Throughput)
 }
 
 #[test]
@@ -343,6 +343,11 @@ fn pieces_go_where_they_are_meant_to_and_stay_there() {
     let meant = vec![node_id(2), node_id(2)];
     table.open(0, Planning::Placed(plan, meant.clone()));
     assert_eq!(table.ready(), meant);
+    let bids = table.events.iter().find_map(|(_, event)| match event {
+        Event::Agreed { agreement, .. } => Some(agreement.bids),
+        _ => None,
+    });
+    assert_eq!(bids, Some(2), "two pieces at one provider don't turn each other out");
     table.pass(Duration::from_secs(90));
     assert_eq!(table.held(), [0, 0, 2, 0]);
 }

@@ -167,18 +167,19 @@ impl Inference {
         (frame.epoch == loaded.order.epoch).then_some(loaded)
     }
 
-    fn bytes(&self, session: &SessionId, cut: u16, link: &Link) -> u64 {
-        self.profiles.get(session).map_or(0, |profile| profile.bytes_across(cut, &link.rows))
-    }
-
     /// What a machine's processor has to do with the tensors of a piece, beside computing it.
     fn handling(&self, place: usize, order: &LoadOrder) -> Duration {
-        let at = |cut| move |link| self.bytes(&order.piece.session, cut, link);
-        let received: u64 = order.sources.iter().map(at(order.layers.first)).sum();
-        let sent: u64 = order.targets.iter().map(at(order.layers.end)).sum();
-        let bytes = received.saturating_add(sent) as f64;
-        let seconds = bytes * self.processors[place].seconds_per_byte;
+        let profile = self.profiles.get(&order.piece.session);
+        let bytes = profile.map_or(0, |profile| {
+            let piece = profile.piece(&order.computes());
+            piece.bytes_in.saturating_add(piece.bytes_out)
+        });
+        let seconds = bytes as f64 * self.processors[place].seconds_per_byte;
         Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
+    }
+
+    fn bytes(&self, session: &SessionId, cut: u16, link: &Link) -> u64 {
+        self.profiles.get(session).map_or(0, |profile| profile.bytes_across(cut, &link.rows))
     }
 }
 

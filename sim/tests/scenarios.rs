@@ -62,7 +62,12 @@ fn every_scenario_has_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let tests = include_str!("scenarios.rs");
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
-        let name = entry.expect("an entry").file_name().into_string().expect("a name");
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a type").is_dir() {
+            // Those of the testbed run on real machines' processes.
+            continue;
+        }
+        let name = entry.file_name().into_string().expect("a name");
         assert!(tests.contains(&format!("check(\"{name}\")")), "{name} is never played");
     }
 }

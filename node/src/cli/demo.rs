@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use starling_engine::{Bytes, Model, Piece, Tensor, picture};
 use starling_protocol::{
-    partition::Goal,
+    partition::{Goal, Planner},
     session::{Agreement, Planning},
 };
 
@@ -80,7 +80,8 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
     let (peers, discovery) = discover(&started, args.nodes).await?;
     say(&discovered(&peers, children, discovery));
 
-    let mut session = started.handle.open(&model, Planning::Pf(Goal::Throughput)).await?;
+    let mut session =
+        started.handle.open(&model, Planning::By(Planner::Pf, Goal::Throughput)).await?;
     let agreement = agree(&mut session).await?;
     let auction = AuctionReport::of(&agreement);
     let pieces = report::pieces(&agreement);

@@ -21,7 +21,8 @@ use starling_protocol::{
 
 use super::{
     Failure,
-    flock::{self, FlockArgs},
+    find::FindArgs,
+    flock::FlockArgs,
     input,
     labels::{Guess, Labels},
     planning::PlanArgs,
@@ -63,12 +64,8 @@ pub(super) struct Args {
     /// Names of the classes, one a line [default: ImageNet's for 1000 classes]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Seconds to look for nodes at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
-    wait: f64,
-    /// Within that time, wait for so many nodes that offer compute [default: as many as are named]
-    #[arg(long, value_name = "N")]
-    nodes: Option<u16>,
+    #[command(flatten)]
+    find: FindArgs,
     #[command(flatten)]
     plan: PlanArgs,
     #[command(flatten)]
@@ -100,13 +97,6 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 }
 
 /// Seconds on the command line.
-pub(super) fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("seconds from 0 to 3600".to_owned()),
-    }
-}
-
 /// Waits for the plan of a session, telling `watch` of everything on the way.
 pub(super) async fn until_ready(
     session: &mut SessionHandle,
@@ -207,7 +197,7 @@ async fn infer(
     planning: Planning,
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
-    find_peers(args, started).await?;
+    args.find.peers(&args.flock, started, args.no_compute).await?;
     let mut session = started.handle.open(model, planning).await?;
     let spinner = spinner("agreeing on who computes what");
     let mut agreed = None;
@@ -257,43 +247,6 @@ fn tell(load: &LoadArgs, news: &SessionNews) {
 
 /// Waits until somebody is there, no fewer than the user has named, and nobody new has come for a
 /// while; or until the patience is over.
-async fn find_peers(args: &Args, started: &mut Started) -> Result<(), Failure> {
-    let spinner = spinner("looking for nodes");
-    let patience = Duration::from_secs_f64(args.wait);
-    let quiet = Duration::from_millis(600);
-    let mut known = 0;
-    let mut since = Instant::now();
-    let expected = args.nodes.map_or(args.flock.peers().max(1), usize::from);
-    let settled = |known: usize, since: Instant| known >= expected && since.elapsed() >= quiet;
-    let until = Instant::now() + patience;
-    while Instant::now() < until {
-        let snapshot = started.handle.snapshot().await?;
-        let providers = snapshot.peers.iter().filter(|peer| peer.slots > 0).count();
-        if providers != known {
-            (known, since) = (providers, Instant::now());
-        }
-        if settled(providers, since) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    spinner.finish_and_clear();
-    while let Ok(told) = started.news.try_recv() {
-        if let Some(warning) = flock::warn_of_unreachable(&told) {
-            eprintln!("warning: {warning}");
-        }
-    }
-    if known == 0 && args.no_compute {
-        let reached = if args.flock.peers() > 0 { "behind --peer" } else { "on the local network" };
-        return Err(Failure(format!(
-            "no node that offers compute was found {reached} within {} s: start one with \
-             `starling node`, wait longer with --wait, or compute here without --no-compute",
-            args.wait
-        )));
-    }
-    Ok(())
-}
-
 fn write_output(path: &Path, answers: &[Answer]) -> Result<(), Failure> {
     let last = answers.last().and_then(|answer| answer.outputs.first());
     let tensor = last.ok_or_else(|| Failure("the model gave no output".to_owned()))?;

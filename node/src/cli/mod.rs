@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod find;
 mod flock;
 mod infer;
 mod input;
@@ -9,6 +10,7 @@ mod inspect;
 mod labels;
 mod node;
 mod peers;
+mod plan;
 mod planning;
 mod report;
 
@@ -50,6 +52,8 @@ enum Command {
     Node(node::Args),
     /// Show who is in the flock, how fast and how loaded
     Peers(peers::Args),
+    /// Preview how a model would be divided among the nodes that are here now
+    Plan(plan::Args),
 }
 
 const EXAMPLES: &str = "Examples:
@@ -98,6 +102,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&args, cli.json),
         Command::Node(args) => node::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
+        Command::Plan(args) => plan::run(args, cli.json).await,
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[command(flatten)]
     flock: FlockArgs,
     /// Seconds to listen for others
-    #[arg(long, value_name = "SECONDS", default_value_t = 6.0, value_parser = super::infer::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 6.0, value_parser = super::find::seconds)]
     wait: f64,
 }
 

@@ -3,7 +3,7 @@
 use starling_engine::Model;
 use starling_protocol::{
     model::ModelProfile,
-    partition::Goal,
+    partition::{Goal, Planner},
     plan::{LayerRange, Piece, Plan},
     session::Planning,
 };
@@ -14,6 +14,9 @@ use crate::convert;
 /// How to divide the model.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct PlanArgs {
+    /// Who makes the plan
+    #[arg(long, value_name = "NAME", default_value_t = Planner::Pf, value_parser = planner, help_heading = "Plan")]
+    planner: Planner,
     /// What the plan is made for [default: latency for one inference, throughput for more]
     #[arg(long, value_enum, help_heading = "Plan")]
     goal: Option<GoalArg>,
@@ -39,19 +42,32 @@ impl PlanArgs {
         if !self.cuts.is_empty() || !self.strips.is_empty() {
             return Ok(Planning::Fixed(self.fixed(model)?));
         }
-        Ok(Planning::Pf(match self.goal {
+        Ok(Planning::By(self.planner, self.goal(default)))
+    }
+
+    /// What the plan is made for; `default` unless the flags say.
+    pub(super) fn goal(&self, default: Goal) -> Goal {
+        match self.goal {
             Some(GoalArg::Latency) => Goal::Latency,
             Some(GoalArg::Throughput) => Goal::Throughput,
             None => default,
-        }))
+        }
+    }
+
+    /// Who makes the plan.
+    pub(super) fn planner(&self) -> Planner {
+        self.planner
     }
 
     /// Says that these flags make no sense with another one.
     pub(super) fn refuse(&self, with: &str) -> Result<(), Failure> {
-        if self.goal.is_none() && self.cuts.is_empty() && self.strips.is_empty() {
+        let none = self.cuts.is_empty() && self.strips.is_empty();
+        if self.goal.is_none() && none && self.planner == Planner::Pf {
             return Ok(());
         }
-        Err(Failure(format!("{with} makes no plan: leave --goal, --cuts and --strips away")))
+        Err(Failure(format!(
+            "{with} makes no plan: leave --planner, --goal, --cuts and --strips away"
+        )))
     }
 
     fn fixed(&self, model: &Model) -> Result<Plan, Failure> {
@@ -79,6 +95,11 @@ impl PlanArgs {
         Plan::from_segments(divided?)
             .ok_or_else(|| Failure("--strips: more strips than a plan can have".to_owned()))
     }
+}
+
+/// Planners go by the names that the protocol has for them.
+fn planner(name: &str) -> Result<Planner, String> {
+    name.parse().map_err(|error: starling_protocol::partition::UnknownPlanner| error.to_string())
 }
 
 /// A segment in strips of equal height.

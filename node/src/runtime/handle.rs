@@ -5,7 +5,12 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use starling_engine::{Model, Tensor};
 use starling_protocol::{
-    ModelId, NodeId, PieceId, model::Speed, node::Node, plan::LayerRange, session::Planning,
+    ModelId, NodeId, PieceId,
+    model::Speed,
+    node::Node,
+    partition::{Goal, Planner, Proposal},
+    plan::LayerRange,
+    session::Planning,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +30,12 @@ pub(super) enum Request {
     },
     Close {
         session: u64,
+    },
+    Preview {
+        model: Model,
+        planner: Planner,
+        goal: Goal,
+        reply: oneshot::Sender<Option<Proposal>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
     Leave(oneshot::Sender<()>),
@@ -103,6 +114,19 @@ impl Handle {
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         let (number, news) = opened.await.map_err(|_| STOPPED)?.ok_or("the model has no layers")?;
         Ok(SessionHandle { number, requests: self.requests.clone(), news })
+    }
+
+    /// What a planner would come to now for this model; nothing if it can't.
+    pub(crate) async fn preview(
+        &self,
+        model: &Model,
+        planner: Planner,
+        goal: Goal,
+    ) -> Result<Option<Proposal>, String> {
+        let (reply, preview) = oneshot::channel();
+        let request = Request::Preview { model: model.clone(), planner, goal, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        preview.await.map_err(|_| STOPPED.to_owned())
     }
 
     /// What it knows now.

@@ -433,6 +433,12 @@ impl Runtime {
                 self.feed(Input::Command(starling_protocol::node::Command::Close { session }));
                 self.end_session(session, "the session was closed");
             }
+            Request::Preview { model, planner, goal, reply } => {
+                let profile = convert::model_profile(&model);
+                let preview = profile
+                    .and_then(|profile| self.node.preview(self.now(), &profile, planner, goal));
+                reply.send(preview).ok();
+            }
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();
             }

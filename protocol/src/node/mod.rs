@@ -21,6 +21,7 @@ use crate::{
     id::{ModelId, NodeId, PieceId, SessionId},
     market::{Bid, Book, Verdict},
     model::{ModelProfile, Speed, Work},
+    partition::{self, Goal, Planner, Proposal},
     session::{Offer, Planning, Session, SessionError, View},
     time::Timestamp,
     wire::{
@@ -502,6 +503,21 @@ impl Node {
         let id = SessionId { requester: self.config.id, number };
         let session = Session::open(now, id, profile, planning, &self.view(now), out);
         self.sessions.insert(number, session);
+    }
+
+    /// What a planner would come to now, for a model of this node's own. Nothing if there is
+    /// nobody who can compute it, or the planner's kind of plan is impossible.
+    #[must_use]
+    pub fn preview(
+        &self,
+        now: Timestamp,
+        profile: &ModelProfile,
+        planner: Planner,
+        goal: Goal,
+    ) -> Option<Proposal> {
+        let view = self.view(now);
+        let settings = view.config.plans();
+        partition::plan(planner, profile, &view.workers(), self.config.id, goal, &settings)
     }
 
     /// What a session may look at.

@@ -1,66 +1,19 @@
-//! `pf`: the pipeline-bottleneck dynamic programme.
+//! The pipeline-bottleneck dynamic programme: pieces of layers, one for each machine.
+//!
+//! In a running pipeline the next input comes in and the last output goes out while a piece is
+//! computed, and links carry both directions at once. So a piece keeps its machine and link busy
+//! for the longest of these three, and not for their sum, which is `T_ij`, what one inference by
+//! itself takes.
 //!
 //! With the providers in a fixed order, `best[k][c]` is the least bottleneck of putting layers
 //! `0..c` on the first `k` of them. With the providers sorted by what they would give a newcomer,
 //! the best `K` of them are a prefix, so one table answers for every `K` at once.
 
+use super::worker::{Goal, Proposal, Worker};
 use crate::{
-    cost::{self, Provider},
-    id::NodeId,
     model::ModelProfile,
-    plan::{LayerRange, PIECES_MAX, Plan},
+    plan::{LayerRange, PIECES_MAX, Piece, Plan},
 };
-
-/// What a session wants of its plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// One inference as soon as possible: the sum of the pieces' times counts.
-    Latency,
-    /// Many inferences per second: the slowest piece's time counts.
-    Throughput,
-}
-
-/// A provider as the partitioner sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Worker {
-    /// Who.
-    pub node: NodeId,
-    /// Its speed, link and memory.
-    pub provider: Provider,
-    /// How many pieces will share it, ours included, at least 1.
-    pub sharers: u16,
-}
-
-/// A plan and what it promises.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Proposal {
-    /// The cuts.
-    pub plan: Plan,
-    /// For whom each piece is sized. The auction may place them otherwise.
-    pub order: Vec<NodeId>,
-    /// Seconds of the slowest piece: the inverse of the session's rate.
-    pub bottleneck: f64,
-    /// Seconds of all pieces one after the other.
-    pub latency: f64,
-}
-
-impl Worker {
-    /// Seconds that a range of layers takes here while all sharers are busy; infinite if its
-    /// weights don't fit.
-    fn seconds(&self, profile: &ModelProfile, layers: LayerRange) -> f64 {
-        let piece = profile.range(layers);
-        if piece.weight_bytes > self.provider.memory_free {
-            return f64::INFINITY;
-        }
-        cost::seconds(&piece, &self.provider) * f64::from(self.sharers)
-    }
-
-    /// Seconds for the whole model's work, to sort by: smaller is better.
-    fn whole(&self, profile: &ModelProfile) -> f64 {
-        let everything = profile.range(LayerRange { first: 0, end: profile.layers() });
-        self.provider.speed.seconds(&everything.work) * f64::from(self.sharers)
-    }
-}
 
 /// Chooses how many pieces, and the cuts. More pieces are chosen only if they are predicted to be
 /// faster by more than `gain_min` (0.02 is 2 %). Nothing if no worker can do anything.
@@ -119,7 +72,7 @@ impl<'a> Table<'a> {
             let row: Vec<(f64, u16)> = (0..=profile.layers())
                 .map(|end| {
                     let before = (0..end).map(|first| {
-                        let last = worker.seconds(profile, LayerRange { first, end });
+                        let last = worker.stage(&profile.range(LayerRange { first, end }));
                         (best[k][usize::from(first)].0.max(last), first)
                     });
                     before.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0))
@@ -147,7 +100,8 @@ impl<'a> Table<'a> {
         let plan = Plan::from_cuts(layers, &cuts)?;
         let workers = &self.workers[..pieces];
         let times = plan.pieces().iter().zip(workers);
-        let latency = times.map(|(piece, worker)| worker.seconds(self.profile, piece.layers)).sum();
+        let alone = |(piece, worker): (&Piece, &Worker)| worker.alone(&self.profile.piece(piece));
+        let latency = times.map(alone).sum();
         let order = workers.iter().map(|worker| worker.node).collect();
         Some(Proposal { plan, order, bottleneck, latency })
     }
@@ -159,7 +113,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        id::ModelId,
+        cost::Provider,
+        id::{ModelId, NodeId},
         model::{LayerProfile, Speed, Work},
     };
 
@@ -195,7 +150,7 @@ mod tests {
     #[test]
     fn one_piece_when_the_network_costs_more_than_it_saves() {
         check(&[10, 10], 0, &[10, 1], &[2], 2.0);
-        check(&[1, 1], 100, &[10, 10], &[2], 20.2);
+        check(&[1, 1], 100, &[10, 10], &[2], 10.0);
     }
 
     #[test]
@@ -234,7 +189,7 @@ mod tests {
         };
         let ends = first + 1..=profile.layers();
         let each = ends.map(|end| {
-            worker.seconds(profile, LayerRange { first, end }).max(brute(profile, rest, end))
+            worker.stage(&profile.range(LayerRange { first, end })).max(brute(profile, rest, end))
         });
         each.fold(f64::INFINITY, f64::min)
     }

@@ -8,8 +8,9 @@ use crate::{
     id::{NodeId, SessionId},
     market::{Bidder, Candidate, Forecast, Moving, News, Opening, Prices, SeatState, Stall},
     model::PieceProfile,
-    nats::Nats,
+    nats::slot_cost,
     node::{Event, Output},
+    partition::Planner,
     plan::Plan,
     time::Timestamp,
     wire::{Message, Stage},
@@ -25,7 +26,8 @@ impl Session {
         }
         if let Some((plan, meant)) = self.make_plan(view) {
             self.meant = meant;
-            let matched = matches!(self.planning, Planning::Matched(_));
+            let matched =
+                matches!(self.planning, Planning::Matched(_) | Planning::By(Planner::Dina, _));
             self.matching = matched.then(Matching::default);
             self.begin_auction(now, plan, view, out);
         } else if now >= since + view.config.search_max {
@@ -187,9 +189,13 @@ impl Session {
             return self.proposals(view);
         }
         if !self.meant.is_empty() {
-            // No more than it takes: there is no second best to outbid.
-            let least = |node: &NodeId| Opening { provider: *node, level: Nats::ZERO };
-            return self.meant.iter().map(|node| Some(least(node))).collect();
+            // There is no second best to outbid. What the last slot costs is enough for any open one,
+            // and keeps pieces that are meant for one provider from turning each other out.
+            let opening = |node: &NodeId| {
+                let level = slot_cost(u32::from(view.offer(node)?.slots.max(1)));
+                Some(Opening { provider: *node, level })
+            };
+            return self.meant.iter().map(opening).collect();
         }
         let open = self.bidder.states().any(|state| state == SeatState::Open);
         if !open || self.bidder.tally().rounds >= view.config.forecasts_max {

@@ -10,7 +10,7 @@ use crate::{
     flock::{Flock, Known},
     id::NodeId,
     market::Terms,
-    partition::Goal,
+    partition::{self, Goal, Planner, Worker},
     plan::Plan,
     time::Timestamp,
     wire::{Ask, FailureReason},
@@ -126,8 +126,8 @@ pub enum Planning {
     Placed(Plan, Vec<NodeId>),
     /// The caller's own plan. The matching game of DINA-O says who computes which piece.
     Matched(Plan),
-    /// The `pf` partitioner.
-    Pf(Goal),
+    /// One of the planners, for this goal.
+    By(Planner, Goal),
 }
 
 impl Planning {
@@ -136,7 +136,7 @@ impl Planning {
     pub fn is_callers(&self) -> bool {
         match self {
             Planning::Fixed(_) | Planning::Placed(..) | Planning::Matched(_) => true,
-            Planning::Pf(_) => false,
+            Planning::By(..) => false,
         }
     }
 }
@@ -171,7 +171,32 @@ pub struct View<'a> {
     pub config: &'a Config,
 }
 
+impl Config {
+    /// What planners are told.
+    #[must_use]
+    pub fn plans(&self) -> partition::Settings {
+        partition::Settings {
+            pieces_max: self.pieces_max,
+            gain_min: self.gain_min,
+            hop: HOP_SECONDS,
+            ..partition::Settings::default()
+        }
+    }
+}
+
 impl View<'_> {
+    /// Everyone who has room for a piece, as planners see them.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Worker> {
+        let open = self.offers().filter(|offer| offer.ask.level.is_some());
+        let worker = |offer: Offer| Worker {
+            node: offer.node,
+            provider: offer.provider,
+            sharers: offer.ask.holders.saturating_add(1),
+        };
+        open.map(worker).collect()
+    }
+
     /// Everyone who takes pieces, the node itself included if so.
     pub fn offers(&self) -> impl Iterator<Item = Offer> {
         let others = self.flock.nodes().filter(|(_, known)| known.advert.slots > 0);
@@ -216,6 +241,9 @@ impl View<'_> {
         }
     }
 }
+
+/// What passing from one segment to the next takes besides the bytes, on a local network.
+const HOP_SECONDS: f64 = 0.0005;
 
 /// Why a session ended without being closed by its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

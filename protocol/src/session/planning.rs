@@ -1,10 +1,10 @@
 //! From the picture of the flock to a plan, and from an auction's outcome to better cuts.
 
-use super::{Agreement, PlacedPiece, Planning, Session, View};
+use super::{Agreement, Config, PlacedPiece, Planning, Session, View};
 use crate::{
     cost,
     id::NodeId,
-    partition::{self, Worker},
+    partition::{self, Goal, Planner, Worker},
     plan::Plan,
     time::Timestamp,
 };
@@ -12,15 +12,8 @@ use crate::{
 impl Session {
     /// A plan, and for whom each piece is meant; for nobody where the auction decides.
     pub(super) fn make_plan(&self, view: &View<'_>) -> Option<(Plan, Vec<NodeId>)> {
-        let workers: Vec<Worker> = view
-            .offers()
-            .filter(|offer| offer.ask.level.is_some() && !self.excluded.contains(&offer.node))
-            .map(|offer| Worker {
-                node: offer.node,
-                provider: offer.provider,
-                sharers: offer.ask.holders.saturating_add(1),
-            })
-            .collect();
+        let mut workers = view.workers();
+        workers.retain(|worker| !self.excluded.contains(&worker.node));
         if workers.is_empty() {
             return None;
         }
@@ -31,29 +24,39 @@ impl Session {
                 let complete = meant.len() == plan.pieces().len() && meant.iter().all(here);
                 complete.then(|| (plan.clone(), meant.clone()))
             }
-            Planning::Pf(goal) => {
-                // A session that keeps failing asks for less: one provider at a time.
-                let pieces_max = if self.strikes > view.config.strikes_max / 2 {
-                    1
-                } else {
-                    view.config.pieces_max
-                };
-                let best = partition::propose(
-                    &self.profile,
-                    &workers,
-                    *goal,
-                    pieces_max,
-                    view.config.gain_min,
-                )?;
-                Some((best.plan, Vec::new()))
-            }
+            Planning::By(planner, goal) => self.propose(*planner, *goal, &workers, view.config),
         }
+    }
+
+    fn propose(
+        &self,
+        planner: Planner,
+        goal: Goal,
+        workers: &[Worker],
+        config: &Config,
+    ) -> Option<(Plan, Vec<NodeId>)> {
+        // A session that keeps failing asks for less: one provider at a time.
+        let fails = self.strikes > config.strikes_max / 2;
+        let pieces_max = if fails { 1 } else { config.pieces_max };
+        // Another session draws another plan.
+        let settings = partition::Settings { pieces_max, seed: self.id.number, ..config.plans() };
+        let requester = self.id.requester;
+        let best = partition::plan(planner, &self.profile, workers, requester, goal, &settings)?;
+        let meant = match planner {
+            // Any order of stages is as good as any other, and the auction's is fair.
+            Planner::Pf if best.plan.is_pipeline() => Vec::new(),
+            // The matching game decides.
+            Planner::Dina => Vec::new(),
+            // Strips are sized for those who are to compute them.
+            _ => best.order,
+        };
+        Some((best.plan, meant))
     }
 
     /// The auction says who; with providers and shares known, the cuts are fitted to them. Any
     /// order of unequal providers is as fair as any other, so fitting costs no fairness.
     pub(super) fn move_cuts(&mut self, placement: &[NodeId], view: &View<'_>) {
-        let (Planning::Pf(_), Some(plan)) = (&self.planning, &self.plan) else {
+        let (Planning::By(Planner::Pf, _), Some(plan)) = (&self.planning, &self.plan) else {
             return;
         };
         if !plan.is_pipeline() {
@@ -65,11 +68,9 @@ impl Session {
         let Some(best) = partition::balance(&self.profile, &workers) else {
             return;
         };
-        let times = plan.pieces().iter().zip(&workers).map(|(piece, worker)| {
-            let piece = self.profile.piece(piece);
-            cost::seconds(&piece, &worker.provider) * f64::from(worker.sharers)
-        });
-        let bottleneck = times.fold(0.0, f64::max);
+        let stages = plan.pieces().iter().zip(&workers);
+        let busy = stages.map(|(piece, worker)| worker.stage(&self.profile.piece(piece)));
+        let bottleneck = busy.fold(0.0, f64::max);
         let gain_min =
             if self.was_running { view.config.gain_min_running } else { view.config.gain_min };
         if best.bottleneck < bottleneck * (1.0 - gain_min) {

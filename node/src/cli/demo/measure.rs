@@ -5,7 +5,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 use starling_engine::{Model, Tensor};
-use starling_protocol::{partition::Goal, plan::Plan, session::Planning};
+use starling_protocol::{
+    partition::{Goal, Planner},
+    plan::Plan,
+    session::Planning,
+};
 
 use crate::{
     cli::{Failure, infer, report},
@@ -34,7 +38,8 @@ pub(super) async fn throughput(
 ) -> Result<Throughput, Failure> {
     let input = inputs.first().ok_or("no input")?;
     say(&format!("pipelined throughput over {inferences} inferences"));
-    let pieces = open(started, model, &[Planning::Pf(Goal::Throughput)], input).await?;
+    let pieces =
+        open(started, model, &[Planning::By(Planner::Pf, Goal::Throughput)], input).await?;
     let flock = rate(&pieces, input, inferences).await?;
     close(pieces).await;
     say(&format!("  the flock, in pieces        {flock:>7.2} /s"));

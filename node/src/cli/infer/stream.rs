@@ -25,7 +25,7 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) repeat: u32,
     /// Start inferences for so long instead of a number of times
-    #[arg(long, value_name = "SECONDS", conflicts_with = "repeat", value_parser = super::seconds)]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "repeat", value_parser = crate::cli::find::seconds)]
     duration: Option<f64>,
     /// How many inferences wait for their outputs at a time: less keeps latencies low
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1000))]

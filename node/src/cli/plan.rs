@@ -1,0 +1,206 @@
+//! `starling plan`: how a model would be divided among the nodes that are here now.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use starling_engine::Model;
+use starling_protocol::{
+    NodeId,
+    model::ModelProfile,
+    node::Offering,
+    partition::{Goal, Planner, Proposal},
+};
+
+use super::{Failure, find::FindArgs, flock::FlockArgs, planning::PlanArgs, report};
+use crate::{
+    convert,
+    runtime::{Identity, PeerView, Started},
+};
+
+/// Preview how a model would be divided among the nodes that are here now
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  starling plan model.onnx
+  starling plan model.onnx --planner edgeci --goal latency
+  starling plan model.onnx --goal throughput --json")]
+pub(super) struct Args {
+    /// The model
+    model: PathBuf,
+    /// Let others compute everything: this machine only asks
+    #[arg(long)]
+    no_compute: bool,
+    #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
+    find: FindArgs,
+    #[command(flatten)]
+    flock: FlockArgs,
+}
+
+/// What a planner came to.
+struct Preview {
+    planner: Planner,
+    proposal: Option<Proposal>,
+}
+
+pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
+    let model = super::open_model(&args.model)?;
+    let profile = convert::model_profile(&model).ok_or("the model has no layers")?;
+    let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
+    let mut started = args.flock.start(offering, Identity::Passing).await?;
+    let found = args.find.peers(&args.flock, &mut started, args.no_compute).await;
+    let previews = previews(&args, &started, &model).await;
+    let snapshot = started.handle.snapshot().await;
+    started.handle.leave().await;
+    found?;
+    let (previews, peers) = (previews?, snapshot?.peers);
+    let chosen = previews.iter().find(|preview| preview.planner == args.plan.planner());
+    let chosen = chosen.and_then(|preview| preview.proposal.as_ref()).ok_or_else(|| {
+        Failure(format!(
+            "{} finds no plan: nobody who can compute the model is here, or not enough of them",
+            args.plan.planner()
+        ))
+    })?;
+    let goal = args.plan.goal(Goal::Latency);
+    let advice = advice(chosen, &previews, goal, &profile, &peers);
+    let local = started.handle.local();
+    if json {
+        let report = as_json(chosen, &previews, &advice, &profile);
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", as_text(args.plan.planner(), chosen, &previews, &profile, local));
+        println!("\n{advice}");
+    }
+    Ok(())
+}
+
+/// Those that people would compare, and the one that was asked for.
+async fn previews(args: &Args, started: &Started, model: &Model) -> Result<Vec<Preview>, Failure> {
+    let mut planners = COMPARED.to_vec();
+    if !planners.contains(&args.plan.planner()) {
+        planners.push(args.plan.planner());
+    }
+    let goal = args.plan.goal(Goal::Latency);
+    let mut previews = Vec::new();
+    for planner in planners {
+        let proposal = started.handle.preview(model, planner, goal).await?;
+        previews.push(Preview { planner, proposal });
+    }
+    Ok(previews)
+}
+
+/// One plain sentence.
+fn advice(
+    chosen: &Proposal,
+    previews: &[Preview],
+    goal: Goal,
+    profile: &ModelProfile,
+    peers: &[PeerView],
+) -> String {
+    let alone = [Planner::Local, Planner::Single];
+    let singles = previews.iter().filter(|preview| alone.contains(&preview.planner));
+    let time = |proposal: &Proposal| match goal {
+        Goal::Latency => proposal.latency,
+        Goal::Throughput => proposal.bottleneck,
+    };
+    let best = singles.filter_map(|preview| preview.proposal.as_ref()).map(time);
+    let Some(best) = best.min_by(f64::total_cmp) else {
+        return "no single machine can hold this model: only together can they compute it"
+            .to_owned();
+    };
+    let gain = best / time(chosen);
+    if gain > 1.0 + GAIN_MIN {
+        return format!("{gain:.2}x the best single machine");
+    }
+    let Some(slowest) = peers.iter().map(|peer| peer.bandwidth).min() else {
+        return "solo: nobody else is here".to_owned();
+    };
+    format!(
+        "one machine is as fast here: {} kB cross a cut in the middle for every inference, and the \
+         slowest link carries {} Mbit/s",
+        profile.bytes_across(profile.layers() / 2, &[]) / 1000,
+        slowest * 8 / 1_000_000
+    )
+}
+
+fn as_json(chosen: &Proposal, previews: &[Preview], advice: &str, profile: &ModelProfile) -> Value {
+    let pieces = chosen.plan.pieces().iter().zip(&chosen.order).map(|(piece, node)| {
+        let cost = profile.piece(piece);
+        json!({
+            "layers": [piece.layers.first, piece.layers.end - 1],
+            "rows": piece.rows.first().map(|rows| [rows.first, rows.end.saturating_sub(1)]),
+            "provider": node.to_string(),
+            "bytes_in": cost.bytes_in,
+            "bytes_out": cost.bytes_out,
+            "weight_bytes": cost.weight_bytes,
+        })
+    });
+    let compared = previews.iter().map(|preview| {
+        let proposal = preview.proposal.as_ref();
+        json!({
+            "planner": preview.planner.name(),
+            "pieces": proposal.map(|proposal| proposal.plan.pieces().len()),
+            "latency_ms": proposal.map(|proposal| report::round3(proposal.latency * 1e3)),
+            "per_s": proposal.map(|proposal| report::round3(1.0 / proposal.bottleneck)),
+        })
+    });
+    json!({
+        "pieces": pieces.collect::<Vec<_>>(),
+        "latency_ms": report::round3(chosen.latency * 1e3),
+        "per_s": report::round3(1.0 / chosen.bottleneck),
+        "planners": compared.collect::<Vec<_>>(),
+        "advice": advice,
+    })
+}
+
+fn as_text(
+    planner: Planner,
+    chosen: &Proposal,
+    previews: &[Preview],
+    profile: &ModelProfile,
+    local: NodeId,
+) -> String {
+    let mut text = format!(
+        "{planner}: {:.1} ms for one inference, {:.2} inferences/s in a stream (predicted)\n\n",
+        chosen.latency * 1e3,
+        1.0 / chosen.bottleneck
+    );
+    text += "  piece     layers       rows  provider        in kB    out kB   weights\n";
+    for (index, (piece, node)) in chosen.plan.pieces().iter().zip(&chosen.order).enumerate() {
+        let cost = profile.piece(piece);
+        let rows = piece.rows.first();
+        let rows = rows.map_or_else(|| "all".to_owned(), |r| format!("{}-{}", r.first, r.end - 1));
+        let name = if *node == local { "this machine".to_owned() } else { node.to_string() };
+        text += &format!(
+            "  {index:>5}  {:>9}  {rows:>9}  {name:<12}  {:>8}  {:>8}  {:>7}\n",
+            format!("{}-{}", piece.layers.first, piece.layers.end - 1),
+            cost.bytes_in / 1000,
+            cost.bytes_out / 1000,
+            report::human(cost.weight_bytes as f64),
+        );
+    }
+    text += "\n  planner        pieces   latency ms   per second\n";
+    for preview in previews {
+        let row = preview.proposal.as_ref().map_or_else(
+            || "     -            -            -".to_owned(),
+            |p| {
+                let (latency, rate) = (p.latency * 1e3, 1.0 / p.bottleneck);
+                format!("{:>6}   {latency:>10.1}   {rate:>10.2}", p.plan.pieces().len())
+            },
+        );
+        text += &format!("  {:<13}  {row}\n", preview.planner.name());
+    }
+    text
+}
+
+/// Ours, those of the papers, and one machine alone.
+const COMPARED: [Planner; 6] = [
+    Planner::Pf,
+    Planner::Dina,
+    Planner::EdgeCi,
+    Planner::Neurosurgeon,
+    Planner::Single,
+    Planner::Local,
+];
+/// Less is not worth the trouble.
+const GAIN_MIN: f64 = 0.02;

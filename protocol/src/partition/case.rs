@@ -1,0 +1,142 @@
+//! What a planner decides on, and what all of them ask of it.
+
+use super::{
+    layout::Layout,
+    planner::Settings,
+    worker::{Goal, Proposal, Worker},
+};
+use crate::{
+    id::NodeId,
+    model::{ModelProfile, Work},
+    plan::{LayerRange, PIECES_MAX, Piece},
+};
+
+/// A model, the workers, whose inferences they are, and what they are for.
+pub(super) struct Case<'a> {
+    pub(super) profile: &'a ModelProfile,
+    pub(super) workers: Vec<Worker>,
+    pub(super) requester: NodeId,
+    pub(super) goal: Goal,
+    pub(super) settings: Settings,
+}
+
+impl Case<'_> {
+    /// What a layout promises. Nothing if it is impossible, or has too many pieces for a plan.
+    pub(super) fn proposal(&self, layout: &Layout) -> Option<Proposal> {
+        let prediction = self.predict(layout);
+        let plan = layout.plan()?;
+        let order = layout.order(&self.workers);
+        let (latency, bottleneck) = (prediction.latency, prediction.bottleneck);
+        latency.is_finite().then_some(Proposal { plan, order, bottleneck, latency })
+    }
+
+    /// What the session wants least of: smaller is better.
+    pub(super) fn score(&self, layout: &Layout) -> f64 {
+        let prediction = self.predict(layout);
+        match self.goal {
+            Goal::Latency => prediction.latency,
+            Goal::Throughput => prediction.bottleneck,
+        }
+    }
+
+    /// The best of some layouts, the first of equals. Nothing if none is possible.
+    pub(super) fn best(&self, layouts: impl IntoIterator<Item = Layout>) -> Option<Layout> {
+        let scored = layouts.into_iter().map(|layout| (self.score(&layout), layout));
+        let possible = scored.filter(|(score, _)| score.is_finite());
+        possible.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout)
+    }
+
+    /// The workers that can compute every layer, the fastest first.
+    pub(super) fn able(&self) -> Vec<usize> {
+        let seconds = |at: &usize| self.workers[*at].whole(self.profile);
+        let mut team: Vec<usize> = (0..self.workers.len()).collect();
+        team.retain(|at| seconds(at).is_finite());
+        team.sort_by(|a, b| {
+            let ids = || self.workers[*a].node.cmp(&self.workers[*b].node);
+            seconds(a).total_cmp(&seconds(b)).then_with(ids)
+        });
+        team
+    }
+
+    /// The fastest of them, as many as a plan may have.
+    pub(super) fn team(&self) -> Vec<usize> {
+        let mut team = self.able();
+        team.truncate(self.settings.pieces_max.clamp(1, PIECES_MAX));
+        team
+    }
+
+    /// The whole model at one worker.
+    pub(super) fn single(&self, worker: usize) -> Layout {
+        let layers = LayerRange { first: 0, end: self.profile.layers() };
+        Layout { segments: vec![vec![(Piece::whole(layers), worker)]] }
+    }
+
+    /// The requester's own machine, if it is among the workers.
+    pub(super) fn own(&self) -> Option<usize> {
+        self.workers.iter().position(|worker| worker.node == self.requester)
+    }
+
+    /// Where strips may begin or end: the model's ends, and where one tensor alone passes, so that
+    /// a residual block is never cut in two. All cuts if nothing is known of rows.
+    pub(super) fn cuts(&self) -> Vec<u16> {
+        let last = self.profile.layers();
+        let passes_one = |cut: u16| self.profile.rows().is_none_or(|map| map.all(cut).len() == 1);
+        let inner: Vec<u16> = (1..last).filter(|cut| passes_one(*cut)).collect();
+        // Beyond what anybody gains from, every so many of them: the work grows with the square.
+        let step = inner.len().div_ceil(CUTS_MAX).max(1);
+        [0].into_iter().chain(inner.into_iter().step_by(step)).chain([last]).collect()
+    }
+
+    /// The smallest parts that are worth a segment: what is between two [cuts](Self::cuts). Layers
+    /// without weights, such as poolings, go with those before them.
+    pub(super) fn units(&self) -> Vec<LayerRange> {
+        let mut units: Vec<LayerRange> = Vec::new();
+        for pair in self.cuts().windows(2) {
+            let layers = LayerRange { first: pair[0], end: pair[1] };
+            let weightless = self.profile.range(layers).weight_bytes == 0;
+            let splits = self.splittable(layers);
+            match units.last_mut() {
+                Some(unit) if weightless && self.splittable(*unit) == splits => {
+                    unit.end = layers.end;
+                }
+                _ => units.push(layers),
+            }
+        }
+        units
+    }
+
+    /// Whether these layers can be computed in strips.
+    pub(super) fn splittable(&self, layers: LayerRange) -> bool {
+        self.profile.rows().is_some_and(|map| map.splittable(layers))
+    }
+
+    /// How much of all layers that can be computed in strips a worker does per second.
+    pub(super) fn capability(&self, worker: usize) -> f64 {
+        let layers = (0..self.profile.layers()).map(|first| LayerRange { first, end: first + 1 });
+        let mut work = Work::default();
+        for layer in layers.filter(|layer| self.splittable(*layer)) {
+            let one = self.profile.range(layer).work;
+            work = Work(std::array::from_fn(|class| work.0[class].saturating_add(one.0[class])));
+        }
+        let seconds = self.workers[worker].provider.speed.seconds(&work);
+        1.0 / (seconds * f64::from(self.workers[worker].sharers.max(1)))
+    }
+
+    /// Layers in strips, one for each of some workers with their weights. Strips without a row
+    /// are left out. Nothing if the layers don't split, or only one strip would be left.
+    pub(super) fn strips(&self, layers: LayerRange, team: &[(usize, f64)]) -> Option<Segment> {
+        let map = self.profile.rows().filter(|map| map.splittable(layers))?;
+        let weights: Vec<f64> = team.iter().map(|(_, weight)| *weight).collect();
+        let rows = map.divide(layers.end, &weights).into_iter().zip(team);
+        let useful = rows.filter(|(rows, _)| rows.iter().any(|rows| !rows.is_empty()));
+        let strips: Segment =
+            useful.map(|(rows, (worker, _))| (Piece { layers, rows }, *worker)).collect();
+        (strips.len() > 1).then_some(strips)
+    }
+}
+
+/// The pieces of one segment, and who computes them.
+pub(super) type Segment = Vec<(Piece, usize)>;
+
+/// Cuts that are looked at.
+const CUTS_MAX: usize = 96;
