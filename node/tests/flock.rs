@@ -86,6 +86,34 @@ fn every_planner_computes_what_onnx_runtime_computes() {
 }
 
 #[test]
+fn sessions_of_every_kind_share_a_flock() {
+    let flock = Flock::start(3);
+    let plans: [(&str, &[&str]); 4] = [
+        ("chelsea", &["--cuts", "20,58", "--strips", "2,3,1"]),
+        ("coffee", &["--cuts", "31"]),
+        ("camera", &["--planner", "dina", "--goal", "latency"]),
+        ("coffee", &["--goal", "throughput"]),
+    ];
+    let asked: Vec<_> = plans
+        .into_iter()
+        .enumerate()
+        .map(|(number, (name, plan))| {
+            let output = flock.dir.path().join(format!("{number}.npy"));
+            let mut command = flock.infer();
+            command.args(plan).args(["--repeat", "12", "--output"]).arg(&output);
+            command.arg("--input").arg(asset(&format!("{name}.input.npy")));
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            (child.expect("it starts"), output, name)
+        })
+        .collect();
+    for (child, output, name) in asked {
+        json(&child.wait_with_output().expect("it ends"));
+        let worst = difference(&npy(&output), &npy(&asset(&format!("{name}.logits.npy"))));
+        assert!(worst <= 1e-4, "{name}: {worst}");
+    }
+}
+
+#[test]
 fn a_plan_is_previewed_for_the_flock_that_is_here() {
     let flock = Flock::start(2);
     let mut command = flock.plan();
