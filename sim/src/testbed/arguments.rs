@@ -56,7 +56,9 @@ impl Arguments<'_> {
         let mut arguments = words(&["--json", "infer", "--no-compute", "--events"]);
         arguments.extend(words(&["--wait", SEARCH_S, "--nodes", &boards.to_string()]));
         arguments.extend(words(&["--strips", "1", "--in-flight", "3"]));
-        arguments.extend(words(&["--duration", &self.scenario.run.alone_s.to_string()]));
+        // Not for longer, or the piece may move to another board, which looks less busy.
+        let seconds = self.scenario.run.alone_s / 2.0;
+        arguments.extend(words(&["--duration", &seconds.to_string()]));
         arguments.extend(self.link(self.scenario.machine_of(&self.scenario.sessions[0])));
         arguments.extend(self.model());
         arguments.extend(["--data".into(), self.data("served")]);
