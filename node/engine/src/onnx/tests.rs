@@ -473,7 +473,8 @@ fn products_with_a_sigmoid_fold() {
     let product = |left: &str, right: &str| node("Mul", &[left, right], "y");
     // Nodes, how many layers they are, and the factor of -x.
     let swish = |x: f32| -x / (1.0 + x.exp());
-    let cases: [(Vec<NodeProto>, usize, fn(f32) -> f32); 6] = [
+    type Factor = fn(f32) -> f32;
+    let cases: [(Vec<NodeProto>, usize, Factor); 6] = [
         (vec![neg.clone(), sigmoid.clone(), product("n", "s")], 1, |_| 1.0),
         (vec![neg.clone(), sigmoid.clone(), product("s", "n")], 1, |_| 1.0),
         // A layer between them, which reads neither.

@@ -19,7 +19,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 }
 
 /// The networks that `make.py` writes.
-pub(crate) const FIXTURES: [&str; 13] = [
+pub(crate) const FIXTURES: [&str; 14] = [
     "resnet18",
     "mobilenetv2",
     "squeezenet11",
@@ -32,6 +32,7 @@ pub(crate) const FIXTURES: [&str; 13] = [
     "detector",
     "nhwc",
     "efficientnet",
+    "densenet",
     "resnext",
 ];
 

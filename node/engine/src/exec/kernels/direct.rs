@@ -196,14 +196,18 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
             })
         })
     };
-    let pixel = window.stride[1] * BLOCK;
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = biased::<L, B, P>(panel.bias.as_ptr());
         let mut weights = panel.weights.as_ptr();
         for block in 0..blocks(*channels) {
             let lanes = BLOCK.min(channels - block * BLOCK);
-            weights = accumulate(&mut sums, input, pixel, taps(block), lanes, weights);
+            // The usual strides as constants: then a pixel's address is a part of the instruction.
+            weights = match window.stride[1] {
+                1 => accumulate(&mut sums, input, BLOCK, taps(block), lanes, weights),
+                2 => accumulate(&mut sums, input, 2 * BLOCK, taps(block), lanes, weights),
+                stride => accumulate(&mut sums, input, stride * BLOCK, taps(block), lanes, weights),
+            };
         }
         store.store(sums);
     }

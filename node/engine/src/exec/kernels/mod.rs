@@ -123,21 +123,27 @@ impl Isa {
 
     /// All that this processor has, the best first.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if avx2 && is_x86_feature_detected!("avx512f") {
-                all.push(Self::Avx512);
-            }
-            if avx2 {
-                all.push(Self::Avx2);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        all.push(Self::Neon);
+        let mut all = Self::special();
         all.push(Self::Portable);
         all
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn special() -> Vec<Self> {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+        let present = [(Self::Avx512, avx512), (Self::Avx2, avx2)];
+        present.into_iter().filter_map(|(isa, here)| here.then_some(isa)).collect()
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn special() -> Vec<Self> {
+        vec![Self::Neon]
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn special() -> Vec<Self> {
+        Vec::new()
     }
 
     /// The name, in lower case.

@@ -173,12 +173,33 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = biased::<L, B, P>(panel.bias.as_ptr());
-        let mut weights = panel.weights.as_ptr();
-        for &tap in &layer.taps {
-            step(&mut sums, input.add(tap), layer.window.stride[1], weights);
-            weights = weights.add(B * BLOCK);
+        let weights = panel.weights.as_ptr();
+        // The usual strides as constants: then a pixel's address is a part of the instruction.
+        match layer.window.stride[1] {
+            1 => sum_taps(&mut sums, &layer.taps, input, 1, weights),
+            2 => sum_taps(&mut sums, &layer.taps, input, 2, weights),
+            stride => sum_taps(&mut sums, &layer.taps, input, stride, weights),
         }
         store.store(sums);
+    }
+}
+
+/// # Safety
+/// See [`step`].
+#[inline(always)]
+unsafe fn sum_taps<L: Lanes, const B: usize, const P: usize>(
+    sums: &mut [[L; P]; B],
+    taps: &[usize],
+    input: *const f32,
+    stride: usize,
+    mut weights: *const f32,
+) {
+    for &tap in taps {
+        // SAFETY: as the caller says.
+        unsafe {
+            step(sums, input.add(tap), stride, weights);
+            weights = weights.add(B * BLOCK);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 pub(crate) mod choose;
 mod fuse;
 mod kernel;
+mod lives;
 mod plan;
 
 use std::sync::Mutex;

@@ -1,12 +1,12 @@
 //! From layers to steps: which kernel, which layout, which place in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::Source;
 use super::choose::{self, Method};
 use super::fuse::{finish, is_image_mean, residuals};
-use crate::exec::kernels::arena::{self, Lifetime};
+use super::lives::Part;
 use crate::exec::kernels::blocks::Join;
 use crate::exec::kernels::panels::Panels;
 use crate::exec::kernels::pool::Pooling;
@@ -174,19 +174,22 @@ struct Forms {
     value: Option<usize>,
 }
 
-struct Planner<'a> {
-    source: Source<'a>,
+pub(super) struct Planner<'a> {
+    pub(super) source: Source<'a>,
     methods: &'a HashMap<usize, Method>,
     kernels: Kernels,
     forms: HashMap<TensorId, Forms>,
     /// Convolutions that wait for the sum that they become a part of, by their output.
     postponed: HashMap<TensorId, usize>,
-    steps: Vec<Step>,
-    recipes: Vec<Recipe>,
-    buffers: Vec<usize>,
+    pub(super) steps: Vec<Step>,
+    pub(super) recipes: Vec<Recipe>,
+    pub(super) buffers: Vec<usize>,
+    /// How many steps there were when each buffer was planned.
+    planned: Vec<usize>,
+    pub(super) parts: HashMap<usize, Part>,
     /// Bytes of each Burn value.
-    values: Vec<u64>,
-    weights: u64,
+    pub(super) values: Vec<u64>,
+    pub(super) weights: u64,
 }
 
 impl<'a> Planner<'a> {
@@ -203,6 +206,8 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             recipes: Vec::new(),
             buffers: Vec::new(),
+            planned: Vec::new(),
+            parts: HashMap::new(),
             values: Vec::new(),
             weights: 0,
         }
@@ -280,6 +285,7 @@ impl<'a> Planner<'a> {
 
     fn buffer(&mut self, len: usize) -> usize {
         self.buffers.push(len);
+        self.planned.push(self.steps.len());
         self.buffers.len() - 1
     }
 
@@ -535,12 +541,45 @@ impl<'a> Planner<'a> {
         if self.info(output).shape.len() != 4 || !but_last.iter().all(whole) {
             return false;
         }
-        let inputs = layer.inputs.iter().map(|&id| self.blocked(index, id)).collect();
+        let inputs: Vec<_> = layer.inputs.iter().map(|&id| self.blocked(index, id)).collect();
         let info = self.info(output);
-        let recipe = Recipe::Concat { images: info.shape[0] };
-        let buffer = self.compute(index, recipe, inputs, blocked_len(info));
+        let images = info.shape[0];
+        let buffer = match self.separate(&inputs).filter(|_| images == 1) {
+            Some(buffers) => self.join_buffers(&buffers),
+            None => self.compute(index, Recipe::Concat { images }, inputs, blocked_len(info)),
+        };
         self.set(output, |forms| forms.blocked = Some(buffer));
         true
+    }
+
+    /// The buffers of these places, if each may become a part of one: it is no part yet, and was
+    /// planned a few steps ago. The whole is there as long as any of its parts, so an old part
+    /// would take the memory of all for a long time.
+    fn separate(&self, places: &[Place]) -> Option<Vec<usize>> {
+        let mut seen = HashSet::new();
+        let mut buffer = |place: &Place| match *place {
+            Place::Buffer(buffer)
+                if !self.parts.contains_key(&buffer)
+                    && self.planned[buffer] + PARTS_STEPS_MAX >= self.steps.len()
+                    && seen.insert(buffer) =>
+            {
+                Some(buffer)
+            }
+            _ => None,
+        };
+        places.iter().map(&mut buffer).collect()
+    }
+
+    /// One buffer of which these are the parts, one after the other: what writes them writes there,
+    /// and nothing is copied.
+    fn join_buffers(&mut self, buffers: &[usize]) -> usize {
+        let whole = self.buffer(buffers.iter().map(|&buffer| self.buffers[buffer]).sum());
+        let mut offset = 0;
+        for &buffer in buffers {
+            self.parts.insert(buffer, Part { whole, offset });
+            offset += self.buffers[buffer];
+        }
+        whole
     }
 
     fn norm(&mut self, index: usize, layer: &Layer, finish: Finish) -> bool {
@@ -589,92 +628,6 @@ impl<'a> Planner<'a> {
             _ => unreachable!("an output is an input or made by a layer"),
         }
     }
-
-    fn finish(mut self, endings: Vec<Ending>) -> Plan {
-        self.release_values(&endings);
-        let lifetimes = self.lifetimes(&endings);
-        let (ranges, arena) = arena::place(&lifetimes);
-        let activations = arena as u64 * 4 + self.most_value_bytes();
-        Plan {
-            steps: self.steps,
-            recipes: self.recipes,
-            ranges,
-            arena,
-            values: self.values.len(),
-            endings,
-            layers: self.source.layers.len(),
-            memory: Memory { weights: self.weights, activations },
-        }
-    }
-
-    /// Has every Burn value given up by its last reader.
-    fn release_values(&mut self, endings: &[Ending]) {
-        let mut needed: std::collections::HashSet<usize> = endings
-            .iter()
-            .filter_map(|ending| match ending {
-                Ending::Value(value, _) => Some(*value),
-                _ => None,
-            })
-            .collect();
-        for step in self.steps.iter_mut().rev() {
-            match &mut step.work {
-                Work::Burn { inputs, release, .. } => {
-                    release.extend(inputs.iter().copied().filter(|&value| needed.insert(value)));
-                }
-                Work::Download { value, release, .. } => *release = needed.insert(*value),
-                Work::Compute { .. } | Work::Upload { .. } => {}
-            }
-        }
-    }
-
-    /// The most bytes of Burn values alive at once.
-    fn most_value_bytes(&self) -> u64 {
-        let (mut alive, mut most) = (0, 0);
-        let bytes = |values: &[usize]| values.iter().map(|&value| self.values[value]).sum::<u64>();
-        for step in &self.steps {
-            let (made, released) = match &step.work {
-                Work::Burn { outputs, release, .. } => (bytes(outputs), bytes(release)),
-                Work::Upload { value, .. } => (self.values[*value], 0),
-                Work::Download { value, release: true, .. } => (0, self.values[*value]),
-                Work::Compute { .. } | Work::Download { .. } => (0, 0),
-            };
-            alive += made;
-            most = most.max(alive);
-            alive -= released;
-        }
-        most
-    }
-
-    fn lifetimes(&self, endings: &[Ending]) -> Vec<Lifetime> {
-        let life = |&len: &usize| Lifetime { len, first: usize::MAX, last: 0 };
-        let mut lifetimes: Vec<Lifetime> = self.buffers.iter().map(life).collect();
-        for (i, step) in self.steps.iter().enumerate() {
-            let mut used = |buffer: usize| {
-                let life = &mut lifetimes[buffer];
-                (life.first, life.last) = (life.first.min(i), life.last.max(i));
-            };
-            let mut read = |place: &Place| {
-                if let Place::Buffer(buffer) = place {
-                    used(*buffer);
-                }
-            };
-            match &step.work {
-                Work::Compute { inputs, output } => {
-                    inputs.iter().for_each(&mut read);
-                    used(*output);
-                }
-                Work::Upload { input, .. } => read(input),
-                Work::Download { output, .. } => used(*output),
-                Work::Burn { .. } => {}
-            }
-        }
-        for ending in endings {
-            if let Ending::Planar(buffer, _) | Ending::Blocked(buffer, _) = ending {
-                lifetimes[*buffer].last = self.steps.len();
-            }
-        }
-        lifetimes
-    }
 }
 
 /// Values of an image in blocks.
@@ -689,3 +642,6 @@ fn blocked_len(info: &TensorInfo) -> usize {
 fn same_in_blocks(info: &TensorInfo) -> bool {
     matches!(&info.shape[..], [_, channels, 1, 1] if channels.is_multiple_of(BLOCK))
 }
+
+/// Steps that may lie between a part of a buffer and the whole.
+const PARTS_STEPS_MAX: usize = 16;
