@@ -68,7 +68,7 @@ fn results(tables: &Tables) -> String {
 Time saved against each, medians by DNN:
 
 {dnns}
-and by the links' rate:
+and by DNN and the links' rate:
 
 {rates}
 ![Seconds, relayed](seconds_relayed.svg)
