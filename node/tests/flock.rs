@@ -67,6 +67,77 @@ fn strips_side_by_side_compute_what_onnx_runtime_computes() {
 }
 
 #[test]
+fn every_planner_computes_what_onnx_runtime_computes() {
+    let flock = Flock::start(3);
+    let reference = npy(&asset("chelsea.logits.npy"));
+    for planner in ["pf", "dina", "edgeci", "layer-wise", "early-fused", "random"] {
+        let output = flock.dir.path().join("y.npy");
+        let mut command = flock.infer();
+        command
+            .args(["--planner", planner, "--goal", "latency", "--repeat", "3", "--output"])
+            .arg(&output)
+            .arg("--input")
+            .arg(asset("chelsea.input.npy"));
+        let report = json(&finish(command));
+        let worst = difference(&npy(&output), &reference);
+        assert!(worst <= 1e-4, "{planner}: {worst}");
+        assert!(report["pieces"].as_array().is_some_and(|p| !p.is_empty()), "{report}");
+    }
+}
+
+#[test]
+fn sessions_of_every_kind_share_a_flock() {
+    let flock = Flock::start(3);
+    let plans: [(&str, &[&str]); 4] = [
+        ("chelsea", &["--cuts", "20,58", "--strips", "2,3,1"]),
+        ("coffee", &["--cuts", "31"]),
+        ("camera", &["--planner", "dina", "--goal", "latency"]),
+        ("coffee", &["--goal", "throughput"]),
+    ];
+    let asked: Vec<_> = plans
+        .into_iter()
+        .enumerate()
+        .map(|(number, (name, plan))| {
+            let output = flock.dir.path().join(format!("{number}.npy"));
+            let mut command = flock.infer();
+            command.args(plan).args(["--repeat", "12", "--output"]).arg(&output);
+            command.arg("--input").arg(asset(&format!("{name}.input.npy")));
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            (child.expect("it starts"), output, name)
+        })
+        .collect();
+    for (child, output, name) in asked {
+        json(&child.wait_with_output().expect("it ends"));
+        let worst = difference(&npy(&output), &npy(&asset(&format!("{name}.logits.npy"))));
+        assert!(worst <= 1e-4, "{name}: {worst}");
+    }
+}
+
+#[test]
+fn a_plan_is_previewed_for_the_flock_that_is_here() {
+    let flock = Flock::start(2);
+    let mut command = flock.plan();
+    command.args(["--planner", "edgeci"]);
+    let preview = json(&finish(command));
+    let pieces = preview["pieces"].as_array().expect("pieces");
+    let here = |piece: &Value| flock.nodes.iter().any(|node| piece["provider"] == node.id.as_str());
+    assert!(!pieces.is_empty() && pieces.iter().all(here), "{preview}");
+    let compared = preview["planners"].as_array().expect("planners");
+    assert!(compared.iter().any(|row| row["planner"] == "dina"), "{preview}");
+    assert!(preview["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{preview}");
+}
+
+#[test]
+fn a_planner_of_no_known_name_is_refused_with_those_there_are() {
+    let mut command = starling();
+    command.args(["infer", "model.onnx", "--image", "x.jpg", "--planner", "best"]);
+    let output = finish(command);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no planner is called \"best\"") && said.contains("edgeci"), "{said}");
+}
+
+#[test]
 fn a_model_that_can_not_be_divided_there_is_refused_with_the_reason() {
     let mut command = starling();
     command.arg("infer").arg(asset("efficientnet-lite0.onnx"));

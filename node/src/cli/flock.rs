@@ -49,7 +49,7 @@ pub(super) struct FlockArgs {
     #[arg(long, value_enum, default_value_t = KernelsArg::Fast, help_heading = "Compute")]
     kernels: KernelsArg,
     /// The most pieces to compute at a time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Compute")]
     slots: u16,
     /// How the pieces of this node's own sessions open their bids
     #[arg(long, value_enum, default_value_t = BiddingArg::Forecast, help_heading = "Flock")]

@@ -46,6 +46,7 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
         node: NodeId([n as u8; 32]),
         provider: Provider { speed: USUAL, bandwidth: f64::INFINITY, memory_free: u64::MAX },
         sharers: 1,
+        room: u16::MAX,
     };
     let alone = partition::propose(&profile, &[worker(0)], Goal::Throughput, 1, 0.0);
     let counts = 2..=pieces_max.min(profile.layers());

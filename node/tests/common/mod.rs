@@ -79,9 +79,18 @@ impl Flock {
 
     /// `starling --json infer EfficientNet-Lite0` through this flock, to be completed.
     pub fn infer(&self) -> Command {
+        self.ask("infer")
+    }
+
+    /// `starling --json plan EfficientNet-Lite0` for this flock, to be completed.
+    pub fn plan(&self) -> Command {
+        self.ask("plan")
+    }
+
+    fn ask(&self, name: &str) -> Command {
         let mut command = starling();
         command
-            .args(["--json", "infer"])
+            .args(["--json", name])
             .arg(asset("efficientnet-lite0.onnx"))
             .args(["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--swarm", &self.swarm])
             .args(["--no-compute", "--wait", "20"])

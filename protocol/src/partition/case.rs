@@ -23,11 +23,27 @@ pub(super) struct Case<'a> {
 impl Case<'_> {
     /// What a layout promises. Nothing if it is impossible, or has too many pieces for a plan.
     pub(super) fn proposal(&self, layout: &Layout) -> Option<Proposal> {
+        if !self.has_room(layout) {
+            return None;
+        }
         let prediction = self.predict(layout);
         let plan = layout.plan()?;
         let order = layout.order(&self.workers);
         let (latency, bottleneck) = (prediction.latency, prediction.bottleneck);
         latency.is_finite().then_some(Proposal { plan, order, bottleneck, latency })
+    }
+
+    /// Whether every worker takes so many pieces.
+    fn has_room(&self, layout: &Layout) -> bool {
+        let mut room: Vec<u16> = self.workers.iter().map(|worker| worker.room).collect();
+        let mut places = layout.segments.iter().flatten();
+        places.all(|(_, at)| match room.get_mut(*at) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Some(_) | None => false,
+        })
     }
 
     /// What the session wants least of: smaller is better.

@@ -129,7 +129,7 @@ mod tests {
 
     fn worker(node: u8, speed: u64) -> Worker {
         let provider = Provider { speed: Speed([speed; 5]), bandwidth: 10.0, memory_free: 100 };
-        Worker { node: NodeId([node; 32]), provider, sharers: 1 }
+        Worker { node: NodeId([node; 32]), provider, sharers: 1, room: u16::MAX }
     }
 
     fn check(flops: &[u64], cut_bytes: u64, speeds: &[u64], ends: &[u16], bottleneck: f64) {

@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn no_worker_gets_more_pieces_than_it_takes() {
+        let profile = chain(64, &[Kind::Conv; 6]);
+        let most = |room: u16| {
+            let workers = [1, 2].map(|n| Worker { room, ..worker(n, 100, 1e9) });
+            let settings = Settings::default();
+            let found =
+                plan(Planner::LayerWise, &profile, &workers, REQUESTER, Goal::Latency, &settings);
+            found.map(|found| found.plan.pieces().len())
+        };
+        assert_eq!([6, 5, 1, 0].map(most), [Some(12), Some(1), Some(1), None]);
+    }
+
+    #[test]
     fn a_plan_has_no_more_pieces_than_there_is_room_for() {
         let profile = chain(64, &[Kind::Conv; 30]);
         let workers: Vec<Worker> = (1..=6).map(|n| worker(n, 100, 1e6)).collect();

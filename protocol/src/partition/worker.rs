@@ -25,6 +25,8 @@ pub struct Worker {
     pub provider: Provider,
     /// How many pieces will share it, ours included, at least 1.
     pub sharers: u16,
+    /// How many more pieces it takes.
+    pub room: u16,
 }
 
 /// A plan and what it promises.

@@ -193,6 +193,7 @@ impl View<'_> {
             node: offer.node,
             provider: offer.provider,
             sharers: offer.ask.holders.saturating_add(1),
+            room: offer.slots.saturating_sub(offer.ask.holders),
         };
         open.map(worker).collect()
     }
@@ -243,7 +244,7 @@ impl View<'_> {
 }
 
 /// What passing from one segment to the next takes besides the bytes, on a local network.
-const HOP_SECONDS: f64 = 0.0005;
+const HOP_SECONDS: f64 = 0.001;
 
 /// Why a session ended without being closed by its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

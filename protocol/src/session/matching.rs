@@ -308,7 +308,8 @@ impl Session {
         };
         let ends = [Placed { piece: &mine, at: to }, Placed { piece: other, at }];
         let apart = self.may_come(theirs.index, at, &placement);
-        free && settling && here && apart && blocks([&ends[0], &ends[1]], view)
+        let ours = theirs.session == self.id;
+        ours && free && settling && here && apart && blocks([&ends[0], &ends[1]], view)
     }
 
     /// A piece gives its place back and bids where it exchanges to.

@@ -81,7 +81,8 @@ impl Session {
     pub(super) fn worker(&self, node: &NodeId, view: &View<'_>) -> Option<Worker> {
         let offer = view.offer(node)?;
         let sharers = offer.ask.holders.max(1);
-        Some(Worker { node: *node, provider: offer.provider, sharers })
+        let room = offer.slots.saturating_sub(offer.ask.holders);
+        Some(Worker { node: *node, provider: offer.provider, sharers, room })
     }
 
     pub(super) fn agreement(

@@ -67,7 +67,7 @@ impl Outcome {
 pub fn worker(number: u8, speed: Speed, mbit: f64, memory: u64, sharers: u16) -> Worker {
     let bandwidth = if number == 0 { f64::INFINITY } else { mbit * BYTES_PER_MBIT };
     let provider = Provider { speed, bandwidth, memory_free: memory };
-    Worker { node: NodeId([number; 32]), provider, sharers }
+    Worker { node: NodeId([number; 32]), provider, sharers, room: u16::MAX }
 }
 
 /// Works on each of so many cases on all cores, and calls `progress` after each.

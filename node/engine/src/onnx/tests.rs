@@ -466,3 +466,64 @@ fn operators_belong_to_their_opsets() {
         assert!(parse(op, opset).unwrap_err().ends_with(&message), "{op} of opset {opset}");
     }
 }
+
+#[test]
+fn products_with_a_sigmoid_fold() {
+    let [neg, sigmoid] = [node("Neg", &["x"], "n"), node("Sigmoid", &["n"], "s")];
+    let product = |left: &str, right: &str| node("Mul", &[left, right], "y");
+    // Nodes, how many layers they are, and the factor of -x.
+    let swish = |x: f32| -x / (1.0 + x.exp());
+    let cases: [(Vec<NodeProto>, usize, fn(f32) -> f32); 6] = [
+        (vec![neg.clone(), sigmoid.clone(), product("n", "s")], 1, |_| 1.0),
+        (vec![neg.clone(), sigmoid.clone(), product("s", "n")], 1, |_| 1.0),
+        // A layer between them, which reads neither.
+        (
+            vec![
+                neg.clone(),
+                sigmoid.clone(),
+                node("Abs", &["x"], "a"),
+                node("Mul", &["n", "s"], "m"),
+                product("m", "a"),
+            ],
+            3,
+            f32::abs,
+        ),
+        // The sigmoid is read twice, or the tensor once more.
+        (
+            vec![neg.clone(), sigmoid.clone(), node("Mul", &["n", "s"], "m"), product("m", "s")],
+            4,
+            |x| 1.0 / (1.0 + x.exp()),
+        ),
+        (
+            vec![neg.clone(), sigmoid.clone(), node("Mul", &["n", "s"], "m"), product("m", "n")],
+            3,
+            |x| -x,
+        ),
+        // What is multiplied has an activation already.
+        (
+            vec![
+                node("Neg", &["x"], "b"),
+                node("Relu", &["b"], "n"),
+                sigmoid.clone(),
+                product("n", "s"),
+            ],
+            2,
+            |x| if x < 0.0 { 1.0 } else { 0.0 },
+        ),
+    ];
+    for (nodes, layers, factor) in cases {
+        let model = parse(&model_of(13, &[("x", &[4])], vec![], nodes)).unwrap();
+        assert_eq!(model.layers().len(), layers, "{:?}", model.layers());
+        let x = [-2.0, -0.5, 0.25, 3.0];
+        let whole = run(&model, &[row(&x)]);
+        for (value, x) in whole[0].as_f32().iter().zip(x) {
+            assert!((value - swish(x) * factor(x)).abs() < 1e-6, "{value} of {x}");
+        }
+        let in_pieces = (0..layers).fold(vec![row(&x)], |inputs, layer| {
+            let slice = Model::parse_slice(model.slice(layer..layer + 1).onnx, &model).unwrap();
+            assert_eq!(slice.layers().len(), 1);
+            run(&slice, &inputs)
+        });
+        assert_eq!(in_pieces, whole);
+    }
+}

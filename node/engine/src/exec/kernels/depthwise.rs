@@ -175,7 +175,7 @@ impl Job<'_> {
                     let at = (line + column * window.stride[1]) * BLOCK;
                     let input = self.band.cast_const().add(at);
                     let tile = Tile { row, column, input, below: band_size[1] * BLOCK, taps };
-                    tiled!(L, 1, end - column, sum_tile(self, tile));
+                    tiled!(L, 1, end - column, sum_whole(self, tile));
                 }
             }
         }
@@ -208,10 +208,60 @@ impl Job<'_> {
                 }
                 for i in 0..if whole.is_empty() { 0 } else { tiles.count() } {
                     let (from, to) = tiles.bounds(i);
-                    tiled!(L, 1, to - from, sum_tile(self, tile(whole.start + from)));
+                    tiled!(L, 1, to - from, sum_whole(self, tile(whole.start + from)));
                 }
             }
         }
+    }
+}
+
+/// Computes `P` neighbouring outputs whose taps across are all inside. The usual windows are
+/// unrolled: an input that several outputs read is loaded once, and there are no loops.
+///
+/// # Safety
+/// As for [`sum_tile`].
+#[inline(always)]
+unsafe fn sum_whole<L: Lanes, const B: usize, const P: usize>(job: &Job<'_>, tile: Tile) {
+    let Window { kernel, stride, dilation, .. } = job.layer.window;
+    let [down, _] = tile.taps;
+    // SAFETY: as the caller says.
+    unsafe {
+        match (kernel, stride[1], dilation) {
+            ([3, 3], 1, [1, 1]) if down == (0, 3) => sum_square::<L, P, 3, 1>(job, tile),
+            ([3, 3], 2, [1, 1]) if down == (0, 3) => sum_square::<L, P, 3, 2>(job, tile),
+            ([5, 5], 1, [1, 1]) if down == (0, 5) => sum_square::<L, P, 5, 1>(job, tile),
+            ([5, 5], 2, [1, 1]) if down == (0, 5) => sum_square::<L, P, 5, 2>(job, tile),
+            _ => sum_tile::<L, B, P>(job, tile),
+        }
+    }
+}
+
+/// Computes `P` neighbouring outputs, `S` inputs apart, of a window of `K` by `K` which is inside.
+///
+/// # Safety
+/// As for [`sum_tile`].
+#[inline(always)]
+unsafe fn sum_square<L: Lanes, const P: usize, const K: usize, const S: usize>(
+    job: &Job<'_>,
+    tile: Tile,
+) {
+    let Depthwise { weights, bias, .. } = job.layer;
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut sums = [L::load(bias.as_ptr().add(job.block * BLOCK)); P];
+        let mut weight = weights.as_ptr().add(job.block * K * K * BLOCK);
+        let mut line = tile.input;
+        for _ in 0..K {
+            for column in 0..K {
+                let factor = L::load(weight.add(column * BLOCK));
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::load(line.add((p * S + column) * BLOCK)).mul_add(factor, *sum);
+                }
+            }
+            weight = weight.add(K * BLOCK);
+            line = line.wrapping_add(tile.below);
+        }
+        store(job, tile, sums);
     }
 }
 
@@ -221,7 +271,7 @@ impl Job<'_> {
 /// They are outputs of the job, and the inputs of all their taps are there.
 #[inline(always)]
 unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(job: &Job<'_>, tile: Tile) {
-    let Depthwise { plane, window, weights, bias, finish, .. } = job.layer;
+    let Depthwise { window, weights, bias, .. } = job.layer;
     let [down, across] = window.kernel;
     let pixel = window.stride[1] * BLOCK;
     let [rows, columns] = tile.taps;
@@ -243,6 +293,19 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(job: &Job<'_>, tile
             }
             line = line.wrapping_add(window.dilation[0] * tile.below);
         }
+        store(job, tile, sums);
+    }
+}
+
+/// Adds the residual, finishes and stores.
+///
+/// # Safety
+/// As for [`sum_tile`].
+#[inline(always)]
+unsafe fn store<L: Lanes, const P: usize>(job: &Job<'_>, tile: Tile, sums: [L; P]) {
+    let Depthwise { plane, finish, .. } = job.layer;
+    // SAFETY: as the caller says.
+    unsafe {
         let out_row = job.block * plane.out_size[0] + tile.row;
         let at = (out_row * plane.out_size[1] + tile.column) * BLOCK;
         for (p, mut sum) in sums.into_iter().enumerate() {

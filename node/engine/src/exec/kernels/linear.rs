@@ -28,17 +28,22 @@ impl Linear {
         finish: Finish,
     ) -> Self {
         let outputs = filters.outputs;
-        let at = |output: usize, k: usize| match transposed {
-            Transposed::No => output * depth + k,
-            Transposed::Yes => k * outputs + output,
+        let panels = match transposed {
+            Transposed::No => Panels::pack(isa, filters, depth, |output, k| output * depth + k),
+            Transposed::Yes => {
+                let mut panels = Panels::zeros(isa, outputs, depth, filters.bias);
+                // Every group reads all rows, so they are released a stretch at a time.
+                let by_rows = Filters { release: &|_| (), ..*filters };
+                let stretch = (STRETCH_VALUES / outputs).max(1);
+                for start in (0..depth).step_by(stretch) {
+                    let rows = start..depth.min(start + stretch);
+                    panels.fill(&by_rows, rows.clone(), |output, k| k * outputs + output);
+                    filters.packed_values(rows.start * outputs..rows.end * outputs);
+                }
+                filters.packed(0..outputs);
+                panels
+            }
         };
-        let by_output = match transposed {
-            Transposed::No => *filters,
-            // Every group reads all of the matrix: it is released at the end.
-            Transposed::Yes => Filters { release: &|_| (), ..*filters },
-        };
-        let panels = Panels::pack(isa, &by_output, depth, at);
-        filters.packed(0..outputs);
         Self { isa, outputs, finish, panels }
     }
 
@@ -133,3 +138,6 @@ unsafe fn sum_tile<L: Lanes, const B: usize, const P: usize>(
         }
     }
 }
+
+/// Values of a matrix that are packed at a time: 4 MiB.
+const STRETCH_VALUES: usize = 1024 * 1024;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 use memmap2::Advice;
 use memmap2::MmapMut;
 
@@ -95,7 +95,7 @@ fn large(lines: usize) -> Option<Owner> {
     let address = map.as_ptr() as usize;
     let start = address.next_multiple_of(LARGE_PAGE) - address;
     // What is left over at the end is in small pages: nothing is taken that is not used.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     map.advise_range(Advice::HugePage, start, bytes / LARGE_PAGE * LARGE_PAGE).unwrap_or_default();
     Some(Owner::Map { map, start, lines })
 }

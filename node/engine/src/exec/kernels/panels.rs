@@ -42,8 +42,12 @@ impl Filters<'_> {
     /// The filters of these output channels are packed.
     pub(crate) fn packed(&self, outputs: Range<usize>) {
         let filter = self.weight.len() / self.outputs.max(1);
-        let values = &self.weight[outputs.start * filter..outputs.end * filter];
-        (self.release)(bytemuck::cast_slice(values));
+        self.packed_values(outputs.start * filter..outputs.end * filter);
+    }
+
+    /// These values are packed.
+    pub(crate) fn packed_values(&self, values: Range<usize>) {
+        (self.release)(bytemuck::cast_slice(&self.weight[values]));
     }
 }
 
@@ -81,18 +85,29 @@ impl Panels {
         depth: usize,
         place: impl Fn(usize, usize) -> usize + Sync,
     ) -> Self {
-        let channels = filters.outputs;
-        let mut panels = Self::zeros(isa, channels, depth, filters.bias);
-        let group_channels = panels.group * BLOCK;
-        panels.parts().into_par_iter().enumerate().for_each(|(group, panel)| {
+        let mut panels = Self::zeros(isa, filters.outputs, depth, filters.bias);
+        panels.fill(filters, 0..depth, place);
+        filters.packed(0..filters.outputs);
+        panels
+    }
+
+    /// Packs a part of the depth.
+    pub(crate) fn fill(
+        &mut self,
+        filters: &Filters<'_>,
+        part: Range<usize>,
+        place: impl Fn(usize, usize) -> usize + Sync,
+    ) {
+        let (channels, depth, group_channels) = (filters.outputs, self.depth, self.group * BLOCK);
+        self.parts().into_par_iter().enumerate().for_each(|(group, panel)| {
             let wide = panel.len() / depth;
             let first = group * group_channels;
             let present = first..channels.min(first + wide);
             // A stretch of the depth at a time: its part of the panel stays in the cache while
             // all channels are put into it.
-            for start in (0..depth).step_by(STRETCH) {
+            for start in part.clone().step_by(STRETCH) {
                 for channel in present.clone() {
-                    for k in start..depth.min(start + STRETCH) {
+                    for k in start..part.end.min(start + STRETCH) {
                         let value = filters.value(channel, place(channel, k));
                         panel[k * wide + channel - first] = value;
                     }
@@ -100,8 +115,6 @@ impl Panels {
             }
             filters.packed(present);
         });
-        filters.packed(0..channels);
-        panels
     }
 
     /// Room for weights, with the bias in place.

@@ -1,0 +1,65 @@
+//! What the boards can do, before they have to do it together.
+
+use super::{Failure, Role, Say, Served, Stage};
+
+impl Stage<'_> {
+    /// Lets every board run the whole model by itself, all at once: what they take from each other
+    /// on this machine, they take from each other in the sessions too.
+    pub(in crate::testbed) fn run_alone(&mut self, say: Say<'_>) -> Result<(), Failure> {
+        if self.scenario.run.alone_s == 0.0 {
+            return Ok(());
+        }
+        say(&format!("each board alone with the whole model, {} s", self.scenario.run.alone_s));
+        for board in 0..self.scenario.boards.len() {
+            let arguments = self.arguments.alone(board);
+            self.start(board, Role::Alone(board), &arguments)?;
+        }
+        let over = |stage: &Self| {
+            let mut alone =
+                stage.running.iter().filter(|running| matches!(running.role, Role::Alone(_)));
+            alone.all(|running| running.over)
+        };
+        self.wait_for("the boards alone", over)?;
+        let slow = (0..self.alone.len()).find(|board| self.alone[*board].is_none());
+        // A board without the memory for the whole model is no mistake: others will have pieces.
+        if let Some(board) = slow {
+            let name = &self.arguments.machines[board].name;
+            say(&format!("{name} alone: {}", self.reason_of(Role::Alone(board))));
+        }
+        Ok(())
+    }
+
+    /// Lets one board run the whole model for a requester: what it takes beyond computing is what
+    /// its link costs its processor.
+    pub(in crate::testbed) fn run_served(&mut self, say: Say<'_>) -> Result<(), Failure> {
+        if self.scenario.run.alone_s == 0.0 {
+            return Ok(());
+        }
+        say("the best board with the whole model, over its link");
+        let boards = self.scenario.boards.len();
+        let machine = self.scenario.machine_of(&self.scenario.sessions[0]);
+        self.start(machine, Role::Trial, &self.arguments.served(boards))?;
+        let over = |stage: &Self| {
+            stage.running.iter().any(|running| running.role == Role::Trial && running.over)
+        };
+        self.wait_for("a board over its link", |stage| stage.trial.is_ready() || over(stage))?;
+        let before = self.used()?;
+        self.wait_for("a board over its link", over)?;
+        let after = self.used()?;
+        let outputs = self.trial.inferences.len() as f64;
+        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
+        let plan = self.trial.plans.last().filter(|plan| plan.len() == 1);
+        let provider = plan.map(|plan| &plan[0].provider);
+        let board =
+            provider.and_then(|provider| self.nodes.iter().position(|node| node.id == *provider));
+        self.served = board.zip(per_s).map(|(board, per_s)| Served {
+            board,
+            per_s,
+            core_s: (after[board] - before[board]) / outputs.max(1.0),
+        });
+        if self.served.is_none() {
+            say(&format!("no board could: {}", self.reason_of(Role::Trial)));
+        }
+        Ok(())
+    }
+}
