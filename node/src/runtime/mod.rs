@@ -5,6 +5,7 @@ mod clock;
 mod edges;
 mod guests;
 mod handle;
+mod link;
 mod loader;
 mod outbox;
 mod own;
@@ -36,6 +37,7 @@ use clock::Clock;
 use guests::Guests;
 use handle::Request;
 pub(crate) use handle::{Handle, News, PeerView, SessionHandle};
+use link::LinkSpeed;
 use loader::Loader;
 use own::OwnSessions;
 pub(crate) use own::{Answer, SessionNews};
@@ -226,7 +228,7 @@ async fn run(settings: Settings, mut parts: Parts) {
         clock,
         guests: Guests::new(local, parts.links.clone(), parts.worker.clone(), parts.inner.clone()),
         own: OwnSessions::new(local, parts.links.clone(), parts.inner.clone(), clock.now().0),
-        seconds_per_byte: 1.0 / settings.bandwidth as f64,
+        link: LinkSpeed::told(settings.bandwidth),
         models: Vec::new(),
         parts,
     };
@@ -267,7 +269,7 @@ struct Runtime {
     parts: Parts,
     guests: Guests,
     own: OwnSessions,
-    seconds_per_byte: f64,
+    link: LinkSpeed,
     models: Vec<ModelId>,
 }
 
@@ -479,16 +481,14 @@ impl Runtime {
         }
     }
 
-    /// Frames big enough to tell show what the link carries.
+    /// Frames show what the link carries.
     fn measure_link(&mut self, arrival: &Arrival) {
-        let seconds = arrival.transfer.as_secs_f64();
-        if arrival.from == self.node.id() || arrival.bytes < LINK_SAMPLE_MIN || seconds <= 0.0 {
+        if arrival.from == self.node.id() {
             return;
         }
-        // Means of time per byte: it is times that are predicted with it.
-        let per_byte = (seconds / arrival.bytes as f64).max(1.0 / LINK_MAX);
-        self.seconds_per_byte += (per_byte - self.seconds_per_byte) * LINK_WEIGHT;
-        self.feed(Input::Bandwidth((1.0 / self.seconds_per_byte) as u64));
+        if let Some(bytes_per_s) = self.link.on_frame(arrival.bytes, arrival.transfer) {
+            self.feed(Input::Bandwidth(bytes_per_s));
+        }
     }
 
     fn remember_model(&mut self, model: ModelId) {
@@ -522,8 +522,3 @@ pub(crate) const CALIBRATION: Duration = Duration::from_millis(400);
 const MISSED_MAX: usize = 4096;
 /// How long the last messages have to go out.
 const FAREWELL: Duration = Duration::from_millis(200);
-/// Smaller frames measure the latency, not the bandwidth.
-const LINK_SAMPLE_MIN: u64 = 32 * 1024;
-const LINK_WEIGHT: f64 = 0.1;
-/// 10 Gbit/s: a frame that was in the buffers already seems to come faster than any link.
-const LINK_MAX: f64 = 1.25e9;

@@ -55,9 +55,10 @@ impl Arguments<'_> {
     pub(super) fn served(&self, boards: usize) -> Vec<OsString> {
         let mut arguments = words(&["--json", "infer", "--no-compute", "--events"]);
         arguments.extend(words(&["--wait", SEARCH_S, "--nodes", &boards.to_string()]));
-        // One after the other, no split beats its own fastest machine.
-        arguments.extend(words(&["--goal", "latency", "--in-flight", "3"]));
-        arguments.extend(words(&["--duration", &self.scenario.run.alone_s.to_string()]));
+        arguments.extend(words(&["--strips", "1", "--in-flight", "3"]));
+        // Not for longer, or the piece may move to another board, which looks less busy.
+        let seconds = self.scenario.run.alone_s / 2.0;
+        arguments.extend(words(&["--duration", &seconds.to_string()]));
         arguments.extend(self.link(self.scenario.machine_of(&self.scenario.sessions[0])));
         arguments.extend(self.model());
         arguments.extend(["--data".into(), self.data("served")]);

@@ -97,7 +97,7 @@ impl<'a> Play<'a> {
         };
         let mut world = World::new(0, Settings { network: links, ..Settings::default() });
         let (plans, placed) = placement(scenario, measured, profile.layers())?;
-        let core_s = core_s_per_byte(scenario, measured);
+        let core_s = core_s_per_byte(measured);
         let corrected = measured.alone.iter().all(Option::is_some);
         for (board, node) in measured.nodes.iter().enumerate() {
             let speed = speed(&node.speed).ok_or("a board has no speed")?;
@@ -227,12 +227,11 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
 
 /// What a byte over its link cost the board that had the whole model, in core seconds: what it
 /// used beyond what it uses without a link.
-pub(super) fn core_s_per_byte(scenario: &Scenario, measured: &Measured) -> Option<f64> {
+pub(super) fn core_s_per_byte(measured: &Measured) -> Option<f64> {
     let (served, profile) = (measured.served?, model_profile(&measured.profile)?);
-    let alone = scenario.boards[served.board].cores()? / measured.alone[served.board]?;
     let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let bytes = (whole.bytes_in + whole.bytes_out).max(1) as f64;
-    Some(((served.core_s - alone) / bytes).max(0.0))
+    Some(((served.core_s - served.computing_s) / bytes).max(0.0))
 }
 
 /// Whole models a second at a speed that a board claims.
@@ -370,7 +369,7 @@ mod tests {
         let scenario = scenario("in_flight = 5");
         let mut measured = measured(Some(50.0));
         // 20 ms of compute, and 2 ms for 20,000 bytes.
-        measured.served = Some(Served { board: 0, per_s: 45.0, core_s: 0.022 });
+        measured.served = Some(Served { board: 0, per_s: 45.0, core_s: 0.022, computing_s: 0.02 });
         let prediction = predict(&scenario, &measured).expect("it can be told");
         assert!((prediction.per_s - 1000.0 / 12.0).abs() < 1.0, "{}", prediction.per_s);
     }

@@ -283,7 +283,7 @@ fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
         sum_per_s: rates.iter().sum(),
         speedup: per_s / best,
         served_per_s: measured.served.map(|served| served.per_s),
-        core_s_per_byte: predict::core_s_per_byte(scenario, measured),
+        core_s_per_byte: predict::core_s_per_byte(measured),
     });
     let links_per_s = links(scenario, measured);
     let bound = alone.map(|alone| alone.sum_per_s.min(links_per_s.unwrap_or(f64::INFINITY)));
@@ -443,7 +443,7 @@ pub(super) mod tests {
             seconds: 10.0,
             discovery_s: 1.5,
             alone: vec![Some(4.0), Some(2.0)],
-            served: Some(Served { board: 0, per_s: 3.0, core_s: 0.225 }),
+            served: Some(Served { board: 0, per_s: 3.0, core_s: 0.225, computing_s: 0.125 }),
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![log],
             traffic: vec![Traffic { sent: 1, received: 2 }; 3],

@@ -46,20 +46,39 @@ impl Stage<'_> {
         let before = self.used()?;
         self.wait_for("a board over its link", over)?;
         let after = self.used()?;
-        let outputs = self.trial.inferences.len() as f64;
-        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
-        let plan = self.trial.plans.last().filter(|plan| plan.len() == 1);
-        let provider = plan.map(|plan| &plan[0].provider);
+        // A piece that has moved has cost two boards, and its weights' way from one to the other.
+        let provider = match self.trial.plans.as_slice() {
+            [plan] => plan.first().map(|piece| &piece.provider),
+            _ => None,
+        };
         let board =
             provider.and_then(|provider| self.nodes.iter().position(|node| node.id == *provider));
-        self.served = board.zip(per_s).map(|(board, per_s)| Served {
-            board,
-            per_s,
-            core_s: (after[board] - before[board]) / outputs.max(1.0),
-        });
+        if let Some(board) = board {
+            let core_s = (after[board] - before[board]) / self.trial.inferences.len().max(1) as f64;
+            self.served = self.served_by(board, core_s)?;
+        }
         if self.served.is_none() {
-            say(&format!("no board could: {}", self.reason_of(Role::Trial)));
+            say("no board kept it: what a byte costs is not known");
         }
         Ok(())
+    }
+
+    /// The same board once more without its link, and with the others as idle as they were: what
+    /// they take from it when they compute, links don't cost.
+    fn served_by(&mut self, board: usize, core_s: f64) -> Result<Option<Served>, Failure> {
+        let among_others = self.alone[board].take();
+        self.start(board, Role::Alone(board), &self.arguments.alone(board))?;
+        let over = |stage: &Self| {
+            let mut same = stage.running.iter().filter(|r| r.role == Role::Alone(board));
+            same.all(|running| running.over)
+        };
+        self.wait_for("a board alone", over)?;
+        let solo = std::mem::replace(&mut self.alone[board], among_others);
+        let cores = self.scenario.boards[board].limits().and_then(|limits| limits.cores);
+        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
+        let figures = solo.zip(cores).zip(per_s);
+        let served =
+            |((solo, cores), per_s)| Served { board, per_s, core_s, computing_s: cores / solo };
+        Ok(figures.map(served))
     }
 }
