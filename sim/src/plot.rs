@@ -152,8 +152,8 @@ impl Lines {
         for tick in ticks {
             chart.tick_x(tick.log10(), &format!("{tick}"))?;
         }
-        for exponent in ys.start.ceil() as i32..=ys.end.floor() as i32 {
-            chart.tick_y(f64::from(exponent), &power_of_ten(exponent))?;
+        for (value, text) in logarithmic_ticks(&ys) {
+            chart.tick_y(value, &text)?;
         }
         chart.label_x(&self.x)?;
         chart.label_y(&self.y)?;
@@ -359,10 +359,25 @@ fn decades(values: impl Iterator<Item = f64>, margin: f64) -> Range<f64> {
     if low.is_finite() { low - room..high + room } else { 0.0..1.0 }
 }
 
-/// With a gap between groups of three digits: nobody counts zeros.
-fn power_of_ten(exponent: i32) -> String {
-    let Ok(zeros) = usize::try_from(exponent) else { return format!("{}", 10_f64.powi(exponent)) };
-    let first = "1".to_owned() + &"0".repeat(zeros % 3);
+/// The logarithms of round numbers, and what they are: powers of ten, and where these are few, twice
+/// and five times them.
+fn logarithmic_ticks(axis: &Range<f64>) -> Vec<(f64, String)> {
+    let digits: &[u8] = if axis.end - axis.start < 2.0 { &[1, 2, 5] } else { &[1] };
+    let exponents = axis.start.floor() as i32..=axis.end.floor() as i32;
+    let ticks = exponents.flat_map(|exponent| {
+        digits.iter().map(move |digit| {
+            (f64::from(exponent) + f64::from(*digit).log10(), round_number(*digit, exponent))
+        })
+    });
+    ticks.filter(|(value, _)| (axis.start..=axis.end).contains(value)).collect()
+}
+
+/// A digit times a power of ten, with a gap between groups of three digits: nobody counts zeros.
+fn round_number(digit: u8, exponent: i32) -> String {
+    let Ok(zeros) = usize::try_from(exponent) else {
+        return format!("0.{}{digit}", "0".repeat(exponent.unsigned_abs() as usize - 1));
+    };
+    let first = format!("{digit}") + &"0".repeat(zeros % 3);
     first + &" 000".repeat(zeros / 3)
 }
 
@@ -468,8 +483,17 @@ mod tests {
         assert_eq!(linear_ticks(&(0.0..1.03)), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
         assert_eq!(linear_ticks(&(0.0..7.0)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         assert_eq!(linear_ticks(&(0.0..30.0)), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0]);
-        let powers = [-1, 0, 2, 3, 7].map(power_of_ten);
+        let powers = [-1, 0, 2, 3, 7].map(|exponent| round_number(1, exponent));
         assert_eq!(powers, ["0.1", "1", "100", "1 000", "10 000 000"]);
+        assert_eq!(
+            [(2, -2), (5, 4)].map(|(digit, at)| round_number(digit, at)),
+            ["0.02", "50 000"]
+        );
+        let texts = |axis| -> Vec<String> {
+            logarithmic_ticks(&axis).into_iter().map(|(_, text)| text).collect()
+        };
+        assert_eq!(texts(0.5..1.4), ["5", "10", "20"]);
+        assert_eq!(texts(-0.1..2.1), ["1", "10", "100"]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Case<'_> {
     }
 
     /// Whether every worker takes so many pieces.
-    fn has_room(&self, layout: &Layout) -> bool {
+    pub(super) fn has_room(&self, layout: &Layout) -> bool {
         let mut room: Vec<u16> = self.workers.iter().map(|worker| worker.room).collect();
         let mut places = layout.segments.iter().flatten();
         places.all(|(_, at)| match room.get_mut(*at) {
@@ -57,16 +57,17 @@ impl Case<'_> {
 
     /// The best of some layouts, the first of equals. Nothing if none is possible.
     pub(super) fn best(&self, layouts: impl IntoIterator<Item = Layout>) -> Option<Layout> {
-        let scored = layouts.into_iter().map(|layout| (self.score(&layout), layout));
+        let taken = layouts.into_iter().filter(|layout| self.has_room(layout));
+        let scored = taken.map(|layout| (self.score(&layout), layout));
         let possible = scored.filter(|(score, _)| score.is_finite());
         possible.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout)
     }
 
-    /// The workers that can compute every layer, the fastest first.
+    /// The workers that take pieces and can compute every layer, the fastest first.
     pub(super) fn able(&self) -> Vec<usize> {
         let seconds = |at: &usize| self.workers[*at].whole(self.profile);
         let mut team: Vec<usize> = (0..self.workers.len()).collect();
-        team.retain(|at| seconds(at).is_finite());
+        team.retain(|at| seconds(at).is_finite() && self.workers[*at].room > 0);
         team.sort_by(|a, b| {
             let ids = || self.workers[*a].node.cmp(&self.workers[*b].node);
             seconds(a).total_cmp(&seconds(b)).then_with(ids)

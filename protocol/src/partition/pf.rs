@@ -2,7 +2,7 @@
 //!
 //! For the latency of one inference, only strips help: pieces one after the other never beat the
 //! fastest machine, unless memory forces a split. So it is the best machine alone, or the plan of
-//! [`edgeci`] if that is faster by more than the least gain.
+//! [`edgeci`] or [`dina`] if that is faster by more than the least gain.
 //!
 //! For a stream it is a pipeline. With the machines in a fixed order, `best[k][c]` is the least
 //! bottleneck of layers `0..c` on the first `k` of them:
@@ -19,10 +19,10 @@
 
 use super::{
     case::{Case, Segment},
-    edgeci,
+    dina, edgeci,
     layout::Layout,
     pipeline,
-    worker::Goal,
+    worker::{Goal, Worker},
 };
 use crate::plan::{LayerRange, Piece};
 
@@ -30,10 +30,13 @@ use crate::plan::{LayerRange, Piece};
 pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
     let single = case.best(case.able().into_iter().map(|at| case.single(at)));
     let others = match case.goal {
-        Goal::Latency => edgeci::lay_out(case).into_iter().collect(),
+        Goal::Latency => {
+            [edgeci::lay_out(case), dina::lay_out(case)].into_iter().flatten().collect()
+        }
         Goal::Throughput => pipelines(case),
     };
-    others.into_iter().chain(pipeline(case)).fold(single, |best, next| {
+    let taken = others.into_iter().chain(pipeline(case)).filter(|layout| case.has_room(layout));
+    taken.fold(single, |best, next| {
         let bar = best.as_ref().map_or(f64::INFINITY, |best| case.score(best));
         let gained = case.score(&next) < bar * (1.0 - case.settings.gain_min);
         if gained { Some(next) } else { best }
@@ -43,7 +46,8 @@ pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
 /// The pipeline of whole pieces, which finds a place for weights that no single machine can hold.
 fn pipeline(case: &Case<'_>) -> Option<Layout> {
     let (most, gain_min) = (case.settings.pieces_max, case.settings.gain_min);
-    let found = pipeline::propose(case.profile, &case.workers, case.goal, most, gain_min)?;
+    let open: Vec<Worker> = case.workers.iter().copied().filter(|worker| worker.room > 0).collect();
+    let found = pipeline::propose(case.profile, &open, case.goal, most, gain_min)?;
     Layout::of(&found.plan, &found.order, &case.workers)
 }
 

@@ -125,7 +125,8 @@ impl Case<'_> {
             Planner::Random => baseline::random(self),
             Planner::Single => baseline::single(self),
         }?;
-        self.predict(&layout).latency.is_finite().then_some(layout)
+        let possible = self.has_room(&layout) && self.predict(&layout).latency.is_finite();
+        possible.then_some(layout)
     }
 }
 
@@ -280,6 +281,21 @@ mod tests {
             found.map(|found| found.plan.pieces().len())
         };
         assert_eq!([6, 5, 1, 0].map(most), [Some(12), Some(1), Some(1), None]);
+    }
+
+    #[test]
+    fn layers_are_fused_where_workers_take_few_pieces() {
+        let profile = chain(64, &[Kind::Conv; 6]);
+        let segments = |planner: Planner, room: u16| {
+            let workers = [1, 2].map(|n| Worker { room, ..worker(n, 100, 1e9) });
+            let settings = Settings::default();
+            let found = plan(planner, &profile, &workers, REQUESTER, Goal::Latency, &settings);
+            found.map(|found| found.plan.segments())
+        };
+        for planner in [Planner::EdgeCi, Planner::Pf] {
+            let fused = [9, 6, 3, 1, 0].map(|room| segments(planner, room));
+            assert_eq!(fused, [Some(6), Some(6), Some(3), Some(1), None], "{planner}");
+        }
     }
 
     #[test]

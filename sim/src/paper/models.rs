@@ -3,10 +3,9 @@
 use serde::Deserialize;
 use starling_protocol::{
     ModelId,
-    cost::Provider,
-    id::NodeId,
+    cost::{self, Provider},
     model::{LayerProfile, ModelProfile, PieceProfile, Work},
-    partition::{self, Worker},
+    plan::LayerRange,
     rows::{LayerRows, RowMap, RowRule, RowWindow, Splits, TensorRows},
 };
 
@@ -68,9 +67,9 @@ impl Dnn {
         }
     }
 
-    /// Its pieces where it is cut into so many of equal time, by the protocol's own partitioner
-    /// for equal machines. All requesters cut a DNN the same way: the auction decides where its
-    /// pieces go, not what they are. Nothing if it has fewer layers than that.
+    /// Its pieces where it is cut into so many that the slowest takes the least `T_ij`, each on such
+    /// a machine. All requesters cut a DNN the same way: the auction decides where its pieces go,
+    /// not what they are. Nothing if it has fewer layers than that.
     #[must_use]
     pub fn pieces(
         self,
@@ -80,9 +79,9 @@ impl Dnn {
     ) -> Option<Vec<PieceProfile>> {
         let profile = self.profile();
         let provider = Provider { speed: machine.speed(), bandwidth, memory_free: u64::MAX };
-        let worker = Worker { node: NodeId([0; 32]), provider, sharers: 1, room: u16::MAX };
-        let best = partition::balance(&profile, &vec![worker; pieces])?;
-        Some(best.plan.pieces().iter().map(|layers| profile.piece(layers)).collect())
+        let cuts = equal_cuts(&profile, pieces, &provider)?;
+        let ranges = cuts.windows(2).map(|pair| LayerRange { first: pair[0], end: pair[1] });
+        Some(ranges.map(|layers| profile.range(layers)).collect())
     }
 
     fn camera_json(self) -> Option<&'static str> {
@@ -104,6 +103,36 @@ impl Dnn {
             Self::Vgg16 => include_str!("../../data/vgg16.json"),
         }
     }
+}
+
+/// The cuts, the model's ends among them, with which the slowest of so many pieces takes the least
+/// time alone.
+fn equal_cuts(profile: &ModelProfile, pieces: usize, provider: &Provider) -> Option<Vec<u16>> {
+    let seconds = |first, end| cost::seconds(&profile.range(LayerRange { first, end }), provider);
+    let last = profile.layers();
+    // By number of pieces and cut: the least time of the slowest, and where the last piece begins.
+    let mut table = vec![vec![(f64::INFINITY, 0); usize::from(last) + 1]];
+    table[0][0].0 = 0.0;
+    for _ in 0..pieces {
+        let before = &table[table.len() - 1];
+        let best = |end: u16| {
+            let ways = (0..end)
+                .map(|first| (before[usize::from(first)].0.max(seconds(first, end)), first));
+            ways.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, 0))
+        };
+        let row = (0..=last).map(best).collect();
+        table.push(row);
+    }
+    let mut cuts = vec![last];
+    for row in table.iter().skip(1).rev() {
+        let (slowest, first) = row[usize::from(*cuts.last()?)];
+        cuts.push(first);
+        if slowest.is_infinite() {
+            return None;
+        }
+    }
+    cuts.reverse();
+    Some(cuts)
 }
 
 fn profile(json: &str) -> ModelProfile {
@@ -187,7 +216,7 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
-    use starling_protocol::plan::{LayerRange, Piece};
+    use starling_protocol::plan::Piece;
 
     use super::*;
 

@@ -13,7 +13,7 @@ pub mod awas;
 mod dpfl;
 mod resize;
 
-use super::{case::Case, layout::Layout};
+use super::{case::Case, layout::Layout, planner::Settings};
 use dpfl::Mode;
 
 /// Segments by dynamic programming, strips by auction. Plans for the latency of one inference.
@@ -33,8 +33,25 @@ pub(super) fn fused(case: &Case<'_>) -> Option<Layout> {
     // all. Then only machines that hold the whole model can take part.
     let small = team.iter().copied().filter(roomy).collect();
     [team, small].into_iter().find_map(|team| {
-        let found = dpfl::fused(case, &modes(case, &team))?.merged();
+        let found = with_room(case, &modes(case, &team))?;
         case.predict(&found).latency.is_finite().then_some(found)
+    })
+}
+
+/// The fastest sequence of segments in which no machine gets more pieces than it takes. The
+/// programme does not count pieces; it is told that segments cost ever more, until they are few
+/// enough.
+fn with_room(case: &Case<'_>, modes: &[Mode]) -> Option<Layout> {
+    let fastest = dpfl::fused(case, modes)?.merged();
+    if case.has_room(&fastest) {
+        return Some(fastest);
+    }
+    let seconds = case.predict(&fastest).latency;
+    (0..HOPS).rev().find_map(|halved| {
+        let hop = case.settings.hop + seconds / f64::from(1 << halved);
+        let settings = Settings { hop, ..case.settings };
+        let dearer = Case { settings, workers: case.workers.clone(), ..*case };
+        dpfl::fused(&dearer, modes).map(Layout::merged).filter(|layout| case.has_room(layout))
     })
 }
 
@@ -51,3 +68,5 @@ fn modes(case: &Case<'_>, team: &[usize]) -> Vec<Mode> {
 
 /// Machines side by side: halos outgrow the strips long before.
 const STRIPS_MAX: usize = 8;
+/// How often what a segment costs is doubled, up to as much as one inference takes.
+const HOPS: i32 = 16;

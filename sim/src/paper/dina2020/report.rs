@@ -38,7 +38,7 @@ fn introduction(runs: &[Run], scale: Scale) -> String {
 This is our model; the paper's own parameters were not available. Its abstract says that DINA makes
 the total latency of inference 2.6 to 4.2 times shorter than the state of the art, for a self-driving
 car's images and several DNNs, and that most others split a DNN into two parts. So it is held against
-the best split in two (`neurosurgeon`; on these DNNs the minimum cut of DADS is the same), against
+the best split in two (`neurosurgeon`; on a chain the minimum cut of DADS is the same), against
 `greedy`, which puts each layer where it would be done first, and against `random` (the mean of
 {DRAWS} draws). There are {scenarios} scenarios: a camera with a Raspberry Pi 4 of its own, and 2 to 6
 fog nodes that are the same (`alike`), Jetson Nanos (`strong`), or either of these or a laptop

@@ -114,11 +114,11 @@ fn features(runs: &[Run]) -> Table {
         "feature",
         "value",
         "neurosurgeon / DINA",
-        "2.6 or more (%)",
+        "of scenarios 2.6 or more (%)",
         "greedy / DINA",
-        "2.6 or more (%) ",
+        "greedy: 2.6 or more (%)",
         "random / DINA",
-        "2.6 or more (%)  ",
+        "random: 2.6 or more (%)",
         "machines of DINA",
     ];
     let mut table = Table::new("features", &columns);

@@ -46,11 +46,11 @@ DPFL together \"improve inference speed by 34.72 % to 43.52 %\" with VGG-16 and 
 of IoT devices, and does not say against whom, on which devices and links, or whether speed is a time
 or a rate. The rivals are those that this literature compares itself with: `layer-wise` (MoDNN, where
 we let devices pool before they send; `as published`, the requester pools), `early-fused` (DeepThings,
-with the best number of fused layers) and `optimal-fused` (AOFL). There are
-{scenarios} scenarios: VGG-16 and ResNet-34, 4 to 6 devices, 50 to 1000 Mbit/s, each device with a
-link of its own (`parallel`) or all on one radio channel (`shared`), and activations that go back to
-the requester after each segment (`relayed`, as in MoDNN and EdgeLD) or from device to device
-(`direct`, as Starling's do).
+with the best number of fused layers) and `optimal-fused` (AOFL). There are {scenarios} scenarios:
+VGG-16 and ResNet-34, 4 to 6 devices, 50 to 1000 Mbit/s, each device with a link of its own
+(`parallel`) or all on one radio channel (`shared`), and activations that go back to the requester
+after each segment (`relayed`, as in MoDNN and EdgeLD) or from device to device (`direct`, as
+Starling's do).
 {note}
 ## What holds
 ",
@@ -68,7 +68,7 @@ fn results(tables: &Tables) -> String {
 Time saved against each, medians by DNN:
 
 {dnns}
-and by the links' rate:
+and by DNN and the links' rate:
 
 {rates}
 ![Seconds, relayed](seconds_relayed.svg)

@@ -23,7 +23,7 @@ pub struct Tables {
     pub headline: Table,
     /// The same by DNN.
     pub dnns: Table,
-    /// The same by the links' rate.
+    /// The same by DNN and the links' rate.
     pub rates: Table,
     /// Every scenario.
     pub times: Table,
@@ -102,8 +102,9 @@ pub fn verdict(percent: f64) -> &'static str {
     }
 }
 
+/// Without what is left of rounding errors.
 fn percent(percent: f64) -> Cell {
-    Cell::Number(percent, 1)
+    Cell::Number((percent * 1e9).round() / 1e9 + 0.0, 1)
 }
 
 fn dnns(runs: &[Run]) -> Table {
@@ -120,17 +121,20 @@ fn dnns(runs: &[Run]) -> Table {
 }
 
 fn rates(runs: &[Run]) -> Table {
-    let columns = ["route", "links", "Mbit/s"].into_iter().chain(RIVALS.map(against));
+    let columns = ["route", "links", "DNN", "Mbit/s"].into_iter().chain(RIVALS.map(against));
     let mut table = Table::new("by_rate", &columns.collect::<Vec<_>>());
     let mut all: Vec<f64> = runs.iter().map(|run| run.scenario.mbit).collect();
     all.sort_by(f64::total_cmp);
     all.dedup();
-    for (at, mbit) in WAYS.into_iter().flat_map(|at| all.iter().map(move |mbit| (at, *mbit))) {
-        let some: Vec<&Run> =
-            of_way(runs, at).into_iter().filter(|run| run.scenario.mbit == mbit).collect();
-        let mut row = vec![Cell::text(way(at.0)), Cell::text(links(at.1)), Cell::Number(mbit, 0)];
-        row.extend(medians(&some));
-        table.rows.push(row);
+    for (at, dnn) in WAYS.into_iter().flat_map(|at| DNNS.map(|dnn| (at, dnn))) {
+        for mbit in &all {
+            let here = |run: &&Run| run.scenario.dnn == dnn && run.scenario.mbit == *mbit;
+            let some: Vec<&Run> = of_way(runs, at).into_iter().filter(here).collect();
+            let mut row = words([way(at.0), links(at.1), dnn.name()]);
+            row.push(Cell::Number(*mbit, 0));
+            row.extend(medians(&some));
+            table.rows.push(row);
+        }
     }
     table
 }
@@ -189,7 +193,7 @@ fn ours(runs: &[Run]) -> Table {
         "times as fast",
         "stream: single (1/s)",
         "pf (1/s)",
-        "times as fast ",
+        "stream: times as fast",
     ];
     let mut table = Table::new("pf", &columns);
     for (at, dnn) in WAYS.into_iter().flat_map(|at| DNNS.map(|dnn| (at, dnn))) {

@@ -211,7 +211,7 @@ fn model() -> String {
 
 | what | is |
 |---|---|
-| piece | each requester has one DNN in {PIECES_EACH} pieces of equal time, cut by the protocol's partitioner for equal machines |
+| piece | each requester has one DNN in {PIECES_EACH} pieces, cut such that the slowest takes the least `T_ij` on equal machines |
 | time | `T_ij = D_in/R_ij + C/F_j + D_out/R_ij` with the link between the requester and the provider, and `n_j T_ij` with `n_j` pieces on the provider |
 | DNNs | AlexNet, MobileNetV2, NiN, ResNet-34, VGG-16 at 224 x 224 (`sim/data`); `mixed`: each requester draws one |
 | place | a square of {side} m; requesters anywhere; providers anywhere (`uniform`), or in clusters of {CLUSTER} that deviate by {CLUSTER_DEVIATION_M} m (`clustered`) |
