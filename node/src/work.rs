@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use starling_engine::{LoadOptions, Piece, RunError, Tensor, calibrate};
+use starling_engine::{DeviceChoice, LoadOptions, Piece, RunError, Tensor, calibrate};
 
 use crate::quota;
 
@@ -108,11 +108,23 @@ fn carry_out(task: Task, config: WorkConfig) {
             let granted = granted(config);
             // As many runs as without a quota, or too few of them would go undisturbed.
             let budget = budget.div_f64(granted).min(MEASURE_MAX);
-            let mut speed = calibrate::measure(budget, config.options);
+            let mut speed = if config.is_one_thread() {
+                calibrate::measure_by(budget, config.options, &thread_time)
+            } else {
+                calibrate::measure(budget, config.options)
+            };
             let share = config.throttle.unwrap_or(1.0) * granted;
             speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
+    }
+}
+
+impl WorkConfig {
+    /// Whether all computing is on the one compute thread.
+    fn is_one_thread(&self) -> bool {
+        let few = self.throttle.is_some() || self.threads <= 1;
+        few && self.options.device == DeviceChoice::Cpu
     }
 }
 

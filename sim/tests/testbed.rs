@@ -11,6 +11,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -41,6 +42,8 @@ in_flight = 4
 SESSION
 "#;
 
+static PROBES: AtomicU32 = AtomicU32::new(0);
+
 struct Bench {
     starling: PathBuf,
     /// Of the test, and its temporary files.
@@ -60,7 +63,9 @@ impl Bench {
         if !status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")) {
             return skip("needs Linux, and root");
         }
-        let probe = format!("starling-{}-probe", std::process::id());
+        // Tests run side by side in one process.
+        let number = PROBES.fetch_add(1, Ordering::Relaxed);
+        let probe = format!("starling-{}-probe-{number}", std::process::id());
         let ip = |verb: &str| Command::new("ip").args(["netns", verb, &probe]).output();
         if !ip("add").is_ok_and(|output| output.status.success()) {
             return skip("can't make network namespaces");
