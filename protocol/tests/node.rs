@@ -353,6 +353,18 @@ fn pieces_go_where_they_are_meant_to_and_stay_there() {
 }
 
 #[test]
+fn a_plan_whose_provider_is_gone_fails_with_that_reason() {
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    let plan = Plan::from_cuts(12, &[]).expect("one piece");
+    table.open(0, Planning::Placed(plan, vec![node_id(2)]));
+    assert_eq!(table.ready(), [node_id(2)]);
+    table.cut_off.insert(node_id(2));
+    table.feed(node_id(0), Input::Left(node_id(2)));
+    table.pass(Duration::from_secs(10));
+    assert_eq!(table.failure(), Some(&SessionError::NotTaken));
+}
+
+#[test]
 fn a_piece_meant_for_nobody_who_is_here_is_refused() {
     let mut table = Table::new(&[ASKER, provider(10_000_000)]);
     let plan = Plan::from_cuts(12, &[]).expect("one piece");

@@ -166,7 +166,9 @@ impl Session {
         }
         self.send_bids(now, view, out);
         if self.bidder.is_infeasible() {
-            self.start_over(now, SessionError::NoPlace, view, out);
+            let planned = !self.meant.is_empty();
+            let error = if planned { SessionError::NotTaken } else { SessionError::NoPlace };
+            self.start_over(now, error, view, out);
         }
     }
 

@@ -259,6 +259,12 @@ pub enum SessionError {
     /// There are providers, but their places are all taken by pieces that bid more.
     #[error("all places are taken: every provider's slots are held by others; try again later")]
     NoPlace,
+    /// The planner decided who computes what, and they don't take it.
+    #[error(
+        "the nodes that the plan is made for don't take its pieces: they are gone, full, or can't \
+         hold the weights; try again, with another --planner, or with more --memory there"
+    )]
+    NotTaken,
     /// Providers did not load their pieces.
     #[error("a provider could not load its piece: {0:?}")]
     NotInstalled(FailureReason),
