@@ -135,6 +135,13 @@ impl Host {
         true
     }
 
+    /// Whether a load of this piece at this epoch is still wanted. Loads may end in another order
+    /// than they began in, and one that was overtaken must not take the place of a later one.
+    #[must_use]
+    pub fn awaits(&self, piece: &PieceId, epoch: u32) -> bool {
+        self.hosted.get(piece) == Some(&(epoch, HostedState::Loading))
+    }
+
     /// The piece has lost its place. Says whether it was installed.
     pub fn remove(&mut self, piece: &PieceId) -> bool {
         self.hosted.remove(piece).is_some()
@@ -182,6 +189,7 @@ mod tests {
         assert_eq!(host.install(order(1)), InstallAnswer::AlreadyReady);
         assert_eq!(host.install(order(2)), InstallAnswer::Load(order(2)));
         assert_eq!(host.install(order(1)), InstallAnswer::Nothing);
+        assert!(!host.awaits(&piece, 1) && host.awaits(&piece, 2));
         assert!(!host.loaded(&piece, 1, Ok(())), "a load that was overtaken");
         assert!(host.loaded(&piece, 2, Err(FailureReason::BadSlice)));
         assert_eq!(host.install(order(2)), InstallAnswer::Load(order(2)), "it may be tried again");

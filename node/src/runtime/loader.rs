@@ -250,7 +250,8 @@ impl Fetching {
         if let Some(bytes) = here {
             return Ok(bytes);
         }
-        for source in &self.sources {
+        // A connection may close under a fetch, such as one of two that were dialled at once.
+        for source in self.sources.iter().chain(&self.sources) {
             let mut control = self.control.clone();
             match blobs::fetch(&mut control, &self.swarm, *source, id, length).await {
                 Ok(bytes) => {

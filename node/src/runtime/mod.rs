@@ -396,7 +396,11 @@ impl Runtime {
             Inner::EdgeFailed { piece, epoch } => self.feed(Input::EdgeFailed { piece, epoch }),
             Inner::Ran { work, seconds } => self.feed(Input::Ran { work, seconds }),
             Inner::Loaded { piece, epoch, result } => {
+                let awaited = self.node.host().awaits(&piece, epoch);
                 let result = result.map(|loaded| {
+                    if !awaited {
+                        return tracing::debug!(%piece, epoch, "a load that was overtaken");
+                    }
                     let (layers, model) = (loaded.order.layers, loaded.order.model);
                     self.remember_model(model);
                     self.parts.news.send(News::Hosting { piece, layers, model }).ok();
