@@ -12,7 +12,10 @@
 
 use std::cmp::Reverse;
 
-use crate::nats::{Nats, slot_cost};
+use crate::{
+    market::Pair,
+    nats::{Nats, slot_cost},
+};
 
 /// Pieces, providers, and what each pair is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,22 +93,16 @@ impl Market {
     #[must_use]
     pub fn blocks(&self, matching: &Matching, one: usize, other: usize) -> bool {
         let (Some(here), Some(there)) = (matching[one], matching[other]) else { return false };
-        let rates = [(one, here), (one, there), (other, there), (other, here)];
-        let rates = rates.map(|(piece, at)| self.rate(piece, at));
-        let [Some(one_here), Some(one_there), Some(other_there), Some(other_here)] = rates else {
+        let rates = |piece, places: [usize; 2]| {
+            let [here, there] = places.map(|at| self.rate(piece, at));
+            Some([here?, there?])
+        };
+        let (Some(one), Some(other)) = (rates(one, [here, there]), rates(other, [there, here]))
+        else {
             return false;
         };
-        // What a piece gets of a provider depends on how many are there, what a provider gets only
-        // on which.
-        let (mine, theirs) = (crowd(matching, here), crowd(matching, there));
-        let gains = [
-            (one_there - theirs) - (one_here - mine),
-            (other_here - mine) - (other_there - theirs),
-            other_here - one_here,
-            one_there - other_there,
-        ];
-        let none_loses = gains.iter().all(|gain| *gain >= Nats::ZERO);
-        here != there && none_loses && gains.iter().any(|gain| *gain > Nats::ZERO)
+        let holders = [here, there].map(|at| held(matching, at));
+        here != there && Pair { one, other, holders }.blocks()
     }
 
     /// An open place that a piece had better be at, for the sum of all utilities.
@@ -157,11 +154,6 @@ impl Market {
 
 fn held(matching: &Matching, provider: usize) -> usize {
     matching.iter().filter(|at| **at == Some(provider)).count()
-}
-
-/// `ln n_j`.
-fn crowd(matching: &Matching, provider: usize) -> Nats {
-    Nats::ln(held(matching, provider).max(1) as f64).unwrap_or(Nats::ZERO)
 }
 
 #[cfg(test)]
