@@ -1,6 +1,6 @@
 //! A requester and a handful of machines, and what each planner makes of them.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use starling_protocol::{
     NodeId,
@@ -100,6 +100,38 @@ pub fn each<T: Send>(
         },
     );
     done
+}
+
+/// How large an experiment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// All scenarios.
+    Full,
+    /// A few of them.
+    Quick,
+}
+
+impl Scale {
+    /// What a report says of itself for it.
+    #[must_use]
+    pub fn note(self) -> &'static str {
+        match self {
+            Self::Full => "",
+            Self::Quick => "\n**A quick run: few scenarios. Its figures say little.**\n",
+        }
+    }
+}
+
+/// Where a median lies beside what a paper claims.
+#[must_use]
+pub fn verdict(median: f64, claim: &RangeInclusive<f64>) -> &'static str {
+    if median > *claim.end() {
+        "above"
+    } else if median < *claim.start() {
+        "below"
+    } else {
+        "within"
+    }
 }
 
 /// The least, the median and the most of some values. Nothing of nothing.

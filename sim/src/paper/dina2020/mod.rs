@@ -19,21 +19,13 @@ pub mod tables;
 
 use starling_protocol::partition::{Goal, Planner, Settings};
 
+pub use super::site::Scale;
 use super::{
     observe::{self, Observed},
     site::{self, Outcome, Site},
 };
 use crate::stats;
 use scenario::Scenario;
-
-/// How large the experiment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// All scenarios.
-    Full,
-    /// A few of them.
-    Quick,
-}
 
 /// What came out of one scenario.
 #[derive(Clone, Debug, PartialEq)]

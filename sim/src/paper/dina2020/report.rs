@@ -28,10 +28,7 @@ fn markdown(runs: &[Run], scale: Scale, tables: &Tables) -> String {
 }
 
 fn introduction(runs: &[Run], scale: Scale) -> String {
-    let note = match scale {
-        Scale::Full => "",
-        Scale::Quick => "\n**A quick run: few scenarios. Its figures say little.**\n",
-    };
+    let note = scale.note();
     format!(
         "# Mohammed, Joe-Wong, Babbar, Di Francesco (INFOCOM, 2020: DINA) under our model
 

@@ -8,7 +8,7 @@ use super::{PLANNERS, RIVALS, Run, scenario::DNNS};
 use crate::{
     paper::{
         edgeci2024::scenario::links,
-        site::spread,
+        site::{spread, verdict},
         table::{Cell, Table},
     },
     stats,
@@ -79,22 +79,10 @@ fn headline(runs: &[Run]) -> Table {
         let Some(range) = spread(&ratios) else { continue };
         let mut row = vec![Cell::text(rival.name())];
         row.extend([range.middle, range.low, range.high].map(|ratio| Cell::Number(ratio, 2)));
-        row.extend([reached(&ratios), Cell::text(verdict(range.middle))]);
+        row.extend([reached(&ratios), Cell::text(verdict(range.middle, &PAPER))]);
         table.rows.push(row);
     }
     table
-}
-
-/// Where a median lies.
-#[must_use]
-pub fn verdict(ratio: f64) -> &'static str {
-    if ratio > *PAPER.end() {
-        "above"
-    } else if ratio < *PAPER.start() {
-        "below"
-    } else {
-        "within"
-    }
 }
 
 /// A feature of scenarios, and its value in one.

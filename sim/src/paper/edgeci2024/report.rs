@@ -34,10 +34,7 @@ fn markdown(runs: &[Run], scale: Scale, tables: &Tables) -> String {
 }
 
 fn introduction(runs: &[Run], scale: Scale) -> String {
-    let note = match scale {
-        Scale::Full => "",
-        Scale::Quick => "\n**A quick run: few scenarios. Its figures say little.**\n",
-    };
+    let note = scale.note();
     format!(
         "# Chen, Luo, Fang, Xiong (ACM TOIT, 2024: EdgeCI) under our model
 

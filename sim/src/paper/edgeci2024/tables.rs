@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     paper::{
-        site::spread,
+        site::{spread, verdict},
         table::{Cell, Table},
     },
     stats,
@@ -84,22 +84,10 @@ fn headline(runs: &[Run]) -> Table {
         let (Some(saved), Some(gained)) = (spread(&saved), spread(&gained)) else { continue };
         let mut row = words([way(at.0), links(at.1), rival.name()]);
         row.extend([saved.middle, saved.low, saved.high, gained.middle].map(percent));
-        row.extend([saved, gained].map(|of| Cell::text(verdict(of.middle))));
+        row.extend([saved, gained].map(|of| Cell::text(verdict(of.middle, &PAPER))));
         table.rows.push(row);
     }
     table
-}
-
-/// Where a median lies.
-#[must_use]
-pub fn verdict(percent: f64) -> &'static str {
-    if percent > *PAPER.end() {
-        "above"
-    } else if percent < *PAPER.start() {
-        "below"
-    } else {
-        "within"
-    }
 }
 
 /// Without what is left of rounding errors.
