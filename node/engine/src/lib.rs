@@ -80,6 +80,7 @@ pub use graph::{
     Resize, ResizeAxis, Scatter, ScatterUpdate, Slice as SliceOp, SoftmaxLike, TensorId, Tie, TopK,
     Triangle, Unary, Window, WindowNd,
 };
+pub use mapped::Mapped;
 pub use model::Model;
 pub use onnx::operators::table::{SupportedOperator, supported_operators};
 pub use options::{ImportOptions, Kernels, LoadOptions, Memory};

@@ -1,4 +1,4 @@
-//! A model's file in memory: its pages come when they are read, and go when they are packed.
+//! Files of weights in memory: their pages come when they are read, and go when they are packed.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +9,15 @@ use memmap2::Mmap;
 
 /// A file, mapped to be read only. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Mapped(Arc<Mmap>);
+pub struct Mapped(Arc<Mmap>);
 
 impl Mapped {
-    /// Maps a file, which must not change from then on.
-    pub(crate) fn open(file: &File) -> io::Result<Self> {
+    /// Maps a file, which must not change from then on: replace it by renaming another over it, or
+    /// remove it, both of which leave the mapped one alone.
+    ///
+    /// # Errors
+    /// When the system can't map it.
+    pub fn open(file: &File) -> io::Result<Self> {
         #[expect(unsafe_code, reason = "mapping is how weights are read without copying the file")]
         // SAFETY: the file is mapped read-only, and the caller keeps others from changing it.
         let map = unsafe { Mmap::map(file) }?;
@@ -21,13 +25,14 @@ impl Mapped {
     }
 
     /// All of the file.
-    pub(crate) fn bytes(&self) -> Bytes {
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
         Bytes::from_owner(self.clone())
     }
 
     /// Lets go of the memory that these bytes of the file take. Who reads them again gets them
     /// from the system's cache, or from the file; bytes of anything else are left alone.
-    pub(crate) fn release(&self, bytes: &[u8]) {
+    pub fn release(&self, bytes: &[u8]) {
         let start = (bytes.as_ptr() as usize).checked_sub(self.0.as_ptr() as usize);
         let Some(start) = start.filter(|start| start + bytes.len() <= self.0.len()) else { return };
         let first = start.next_multiple_of(PAGES);

@@ -30,8 +30,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     name: String,
     bytes: Bytes,
-    /// The file, if the bytes are in one.
-    mapped: Option<Mapped>,
+    /// The files that its bytes and weights are in, if any.
+    mapped: Vec<Mapped>,
     /// What tells the model from others of the same bytes with other fixed inputs.
     fixed: Vec<u8>,
     id: OnceLock<Hash>,
@@ -69,7 +69,7 @@ impl Model {
         let mapped = Mapped::open(&file).map_err(read_error)?;
         let mut model = Self::import(mapped.bytes(), &name, None, &ImportOptions::default())?;
         let inner = Arc::get_mut(&mut model.0).expect("nobody else has the new model yet");
-        inner.mapped = Some(mapped);
+        inner.mapped = vec![mapped];
         Ok(model)
     }
 
@@ -122,7 +122,8 @@ impl Model {
         let own_name = proto.graph.as_ref().and_then(|graph| graph.name.clone());
         let name = if name.is_empty() { own_name.unwrap_or_default() } else { name.to_owned() };
         let graph = import::import(proto, source, options)?;
-        Self::new(name, bytes, None, options.digest(), graph)
+        let mapped = source.map(WeightSource::mapped).unwrap_or_default();
+        Self::new(name, bytes, mapped, options.digest(), graph)
     }
 
     /// Layers made from this model's, of less height: what a strip runs. Nobody cuts slices out
@@ -135,7 +136,7 @@ impl Model {
     fn new(
         name: String,
         bytes: Bytes,
-        mapped: Option<Mapped>,
+        mapped: Vec<Mapped>,
         fixed: Vec<u8>,
         graph: Graph,
     ) -> Result<Self, ImportError> {
@@ -240,9 +241,9 @@ impl Model {
         self.0.weights.get_or_init(hashed).get(hash).cloned()
     }
 
-    /// The file, if the model is in one.
-    pub(crate) fn mapped(&self) -> Option<&Mapped> {
-        self.0.mapped.as_ref()
+    /// The files that it is in.
+    pub(crate) fn mapped(&self) -> &[Mapped] {
+        &self.0.mapped
     }
 
     pub(crate) fn graph(&self) -> &Graph {

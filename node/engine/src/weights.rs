@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::Hash;
+use crate::mapped::Mapped;
 use crate::onnx::proto::data_type;
 use crate::tensor::DType;
 
@@ -24,6 +25,12 @@ pub trait WeightSource {
     /// The engine checks the length but does not hash again: who takes bytes from a stranger
     /// checks them once, on arrival.
     fn weight(&self, hash: &Hash) -> Option<Bytes>;
+
+    /// The mapped files that such bytes are in, if any are: the engine lets go of the memory that
+    /// they take there as soon as it has packed them.
+    fn mapped(&self) -> Vec<Mapped> {
+        Vec::new()
+    }
 }
 
 /// A constant tensor of a layer: a filter, a bias, a table. Cheap to clone.

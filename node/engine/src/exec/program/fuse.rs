@@ -108,7 +108,7 @@ mod tests {
             layers: model.layers(),
             inputs: model.frontier_ids(0),
             outputs: model.frontier_ids(last),
-            mapped: None,
+            mapped: &[],
         };
         let plan = plan::plan(source, &LoadOptions::default());
         let burn = |recipe: &Recipe| match recipe {

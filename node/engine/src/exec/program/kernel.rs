@@ -59,7 +59,7 @@ impl Kernel {
     /// Makes the kernel of a recipe, which is not Burn's.
     pub(crate) fn load(recipe: &Recipe, source: Source<'_>, isa: Isa) -> Self {
         // What is packed is not needed a second time.
-        let release = |bytes: &[u8]| source.mapped.into_iter().for_each(|file| file.release(bytes));
+        let release = |bytes: &[u8]| source.mapped.iter().for_each(|file| file.release(bytes));
         let (main, images) = match recipe {
             &Recipe::Conv { layer, method, channels, plane, finish, images } => {
                 let Op::Conv(conv) = &source.layers[layer].op else {

@@ -38,8 +38,8 @@ pub(crate) struct Source<'a> {
     pub(crate) layers: &'a [Layer],
     pub(crate) inputs: &'a [TensorId],
     pub(crate) outputs: &'a [TensorId],
-    /// The file, if that is where the weights are.
-    pub(crate) mapped: Option<&'a Mapped>,
+    /// The files, if that is where the weights are.
+    pub(crate) mapped: &'a [Mapped],
 }
 
 /// What a piece would hold and need, before it is loaded.
