@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -14,7 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use starling_engine::Mapped;
 use starling_protocol::BlobId;
+use tempfile::NamedTempFile;
 
 use crate::net::blobs::BlobSource;
 
@@ -32,6 +34,23 @@ pub(crate) struct BlobStore {
     sweep: Mutex<()>,
 }
 
+/// A blob that was found: in memory, or in a file that is mapped into it.
+#[derive(Clone)]
+pub(crate) enum Found {
+    Memory(Bytes),
+    File(Mapped),
+}
+
+impl Found {
+    /// The blob.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match self {
+            Found::Memory(bytes) => bytes.clone(),
+            Found::File(mapped) => mapped.bytes(),
+        }
+    }
+}
+
 impl BlobStore {
     /// The store in `dir`, which is made if it is missing, and brought within the limit.
     ///
@@ -47,23 +66,49 @@ impl BlobStore {
     }
 
     /// The blob, if it is here whole. A file with other bytes in it is dropped.
-    pub(crate) fn get(&self, id: &BlobId) -> Option<Bytes> {
+    pub(crate) fn get(&self, id: &BlobId) -> Option<Found> {
         let path = self.path(id);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let found = match read(&path) {
+            Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "can't read a stored blob");
                 return None;
             }
         };
+        let bytes = found.bytes();
         if blake3::hash(&bytes) != id.0 {
             tracing::warn!(path = %path.display(), "a stored blob is corrupt, dropping it");
             self.remove(&path, bytes.len() as u64);
             return None;
         }
+        if let Found::File(mapped) = &found {
+            mapped.release(&bytes);
+        }
         touch(&path);
-        Some(Bytes::from(bytes))
+        Some(found)
+    }
+
+    /// A file for a blob of so many bytes to be written to, which [`keep`](Self::keep) then puts
+    /// in its place; nothing if it is to be held in memory instead, since it is small or more than
+    /// the store takes.
+    pub(crate) fn receive(&self, length: u64) -> Option<NamedTempFile> {
+        if !(MAPPED_MIN..=self.bytes_max).contains(&length) {
+            return None;
+        }
+        let file = NamedTempFile::new_in(self.dir.join(ASIDE));
+        file.inspect_err(|error| tracing::warn!(%error, "can't keep blobs on disk")).ok()
+    }
+
+    /// Keeps a blob that was written to a file, dropping others if there is no room. The caller
+    /// has made sure that it is this blob.
+    ///
+    /// # Errors
+    /// If it can't be mapped or put in its place.
+    pub(crate) fn keep(&self, id: &BlobId, file: NamedTempFile) -> io::Result<Found> {
+        let mapped = Mapped::open(file.as_file())?;
+        self.place(&self.path(id), file, mapped.as_ref().len() as u64)?;
+        Ok(Found::File(mapped))
     }
 
     /// Keeps a blob, dropping others if there is no room.
@@ -83,11 +128,15 @@ impl BlobStore {
             touch(&path);
             return Ok(());
         }
-        let mut file = tempfile::NamedTempFile::new_in(self.dir.join(ASIDE))?;
+        let mut file = NamedTempFile::new_in(self.dir.join(ASIDE))?;
         file.write_all(bytes)?;
+        self.place(&path, file, length)
+    }
+
+    fn place(&self, path: &Path, file: NamedTempFile, length: u64) -> io::Result<()> {
         fs::create_dir_all(path.parent().expect("it has a directory for its first byte"))?;
-        file.persist(&path).map_err(|error| error.error)?;
-        touch(&path);
+        file.persist(path).map_err(|error| error.error)?;
+        touch(path);
         if self.bytes.fetch_add(length, Ordering::SeqCst) + length > self.bytes_max {
             self.shrink()?;
         }
@@ -246,6 +295,16 @@ impl Library {
         self.store.as_ref()
     }
 
+    /// The blob, wherever it is.
+    pub(crate) fn find(&self, id: &BlobId) -> Option<Found> {
+        let held = {
+            let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+            memory.blobs.get(id).cloned()
+        };
+        let at_hand = held.or_else(|| self.provided(id)).map(Found::Memory);
+        at_hand.or_else(|| self.store.as_ref()?.get(id))
+    }
+
     fn provided(&self, id: &BlobId) -> Option<Bytes> {
         // Not under the lock: a provider may read a file.
         let providers: Vec<Provider> = {
@@ -258,12 +317,19 @@ impl Library {
 
 impl BlobSource for Library {
     fn blob(&self, id: &BlobId) -> Option<Bytes> {
-        let held = {
-            let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
-            memory.blobs.get(id).cloned()
-        };
-        held.or_else(|| self.provided(id)).or_else(|| self.store.as_ref()?.get(id))
+        self.find(id).map(|found| found.bytes())
     }
+}
+
+/// What a file holds, mapped if it is large.
+fn read(path: &Path) -> io::Result<Found> {
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.len() >= MAPPED_MIN {
+        return Mapped::open(&file).map(Found::File);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Found::Memory(Bytes::from(bytes)))
 }
 
 /// Marks a file as just used. If that fails, it is merely dropped earlier.
@@ -275,6 +341,8 @@ fn touch(path: &Path) {
 
 /// Where files are written before they are renamed; not two characters, so never taken for blobs.
 const ASIDE: &str = "aside";
+/// Blobs of at least so many bytes are mapped and not read.
+const MAPPED_MIN: u64 = 1 << 20;
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const MEMORY_BLOBS_MAX: usize = 4096;

@@ -15,11 +15,11 @@ use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, IncomingStreams};
 use starling_protocol::{BlobId, NodeId};
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{fs::File, io::AsyncWriteExt as _, sync::Semaphore, time::timeout};
 
 use super::{
     gate::{Gate, Pass},
-    io::{read_bytes, within, write_bytes},
+    io::{CHUNK, read_bytes, within, write_bytes},
     names::Names,
     swarm::NetError,
 };
@@ -37,6 +37,9 @@ pub(crate) enum FetchError {
     /// The stream broke.
     #[error("the stream broke: {0}")]
     Broken(io::Error),
+    /// This machine can't keep it.
+    #[error("can't write it to disk: {0}")]
+    Disk(io::Error),
     /// It doesn't have it (any longer).
     #[error("not held there")]
     NotHeld,
@@ -59,9 +62,9 @@ pub(crate) enum FetchError {
     WrongBytes,
 }
 
-/// Fetches a blob of at most `length` bytes from one node, and verifies it. A node serves
-/// [`SERVED_AT_ONCE`] at a time; with more fetches than that from one node at once, the last may
-/// time out.
+/// Fetches a blob of at most `length` bytes from one node into memory, and verifies it. A node
+/// serves [`SERVED_AT_ONCE`] at a time; with more fetches than that from one node at once, the last
+/// may time out.
 ///
 /// # Errors
 /// If the node doesn't have it or gives other bytes; nothing of these is kept.
@@ -72,12 +75,60 @@ pub(crate) async fn fetch(
     id: BlobId,
     length: u64,
 ) -> Result<Bytes, FetchError> {
+    let mut stream = find(control, swarm, from, id).await?;
+    let length = incoming_length(&mut stream, length).await?;
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    let mut hasher = blake3::Hasher::new();
+    let hash = |chunk: &[u8]| {
+        hasher.update(chunk);
+    };
+    let bytes = read_bytes(&mut stream, length, PROGRESS, hash).await?;
+    if hasher.finalize() == id.0 { Ok(Bytes::from(bytes)) } else { Err(FetchError::WrongBytes) }
+}
+
+/// Fetches a blob as [`fetch`] does, but into a file, so that it never takes memory.
+///
+/// # Errors
+/// As there, or if the file can't be written. What is in it then is of no use.
+pub(crate) async fn fetch_to_file(
+    control: &mut Control,
+    swarm: &str,
+    from: NodeId,
+    id: BlobId,
+    length: u64,
+    file: &mut File,
+) -> Result<(), FetchError> {
+    let mut stream = find(control, swarm, from, id).await?;
+    let mut left = incoming_length(&mut stream, length).await?;
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; CHUNK];
+    while left > 0 {
+        // No more than a chunk at a time: a system that gives a process a share of a processor
+        // makes up for a long call by stopping the whole process for as long as five or ten such.
+        let part = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+        let part = &mut chunk[..part];
+        within(PROGRESS, "bytes", stream.read_exact(part)).await?;
+        hasher.update(part);
+        file.write_all(part).await.map_err(FetchError::Disk)?;
+        left -= part.len() as u64;
+    }
+    file.flush().await.map_err(FetchError::Disk)?;
+    if hasher.finalize() == id.0 { Ok(()) } else { Err(FetchError::WrongBytes) }
+}
+
+/// A stream on which a node is about to say how long the blob is.
+async fn find(
+    control: &mut Control,
+    swarm: &str,
+    from: NodeId,
+    id: BlobId,
+) -> Result<Stream, FetchError> {
     let peer = identity::peer_id(&from)
         .ok_or_else(|| FetchError::Unreachable(format!("{from} is no public key")))?;
     let names = Names::new(swarm);
     let mut pause = RETRY_PAUSE;
     let mut attempt = 1;
-    let (mut stream, found) = loop {
+    let (stream, found) = loop {
         let mut stream = open(control, &names, peer).await?;
         match ask(&mut stream, &id).await {
             Ok(found) => break (stream, found),
@@ -90,7 +141,7 @@ pub(crate) async fn fetch(
             Err(error) => return Err(error),
         }
     };
-    if found { receive(&mut stream, &id, length).await } else { Err(FetchError::NotHeld) }
+    if found { Ok(stream) } else { Err(FetchError::NotHeld) }
 }
 
 /// Starts to serve what `source` has. Must be called inside a tokio runtime.
@@ -127,21 +178,12 @@ async fn ask(stream: &mut Stream, id: &BlobId) -> Result<bool, FetchError> {
     Ok(within(PROGRESS, "answer", asked).await? == FOUND)
 }
 
-async fn receive(stream: &mut Stream, id: &BlobId, length: u64) -> Result<Bytes, FetchError> {
+/// How long the peer says that the blob is, which is at most `length`.
+async fn incoming_length(stream: &mut Stream, length: u64) -> Result<u64, FetchError> {
     let mut claimed = [0; 8];
     within(PROGRESS, "length", stream.read_exact(&mut claimed)).await?;
     let claimed = u64::from_le_bytes(claimed);
-    let too_long = FetchError::TooLong { claimed, length };
-    if claimed > length {
-        return Err(too_long);
-    }
-    let claimed = usize::try_from(claimed).map_err(|_| too_long)?;
-    let mut hasher = blake3::Hasher::new();
-    let hash = |chunk: &[u8]| {
-        hasher.update(chunk);
-    };
-    let bytes = read_bytes(stream, claimed, PROGRESS, hash).await?;
-    if hasher.finalize() == id.0 { Ok(Bytes::from(bytes)) } else { Err(FetchError::WrongBytes) }
+    if claimed > length { Err(FetchError::TooLong { claimed, length }) } else { Ok(claimed) }
 }
 
 async fn accept(mut incoming: IncomingStreams, source: Arc<dyn BlobSource>) {

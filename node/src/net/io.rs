@@ -63,7 +63,7 @@ pub(crate) fn invalid(reason: impl Into<Box<dyn std::error::Error + Send + Sync>
 }
 
 /// Read, hashed and written at a time: stays in the second-level cache.
-const CHUNK: usize = 128 * 1024;
+pub(crate) const CHUNK: usize = 128 * 1024;
 /// Allocated at once for whoever asks.
 const LEAD_MAX: usize = 1024 * 1024;
 

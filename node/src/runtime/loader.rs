@@ -3,22 +3,25 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Weak},
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 use libp2p_stream::Control;
-use starling_engine::{Bytes, Hash, LoadError, LoadOptions, Model, Piece, WeightSource};
+use starling_engine::{Bytes, Hash, LoadError, LoadOptions, Mapped, Model, Piece, WeightSource};
 use starling_protocol::{
-    BlobId, NodeId, host::LoadOrder, model::Work, plan::Plan, rows::RowRange, wire::FailureReason,
+    BlobId, NodeId, PieceId, host::LoadOrder, model::Work, plan::Plan, rows::RowRange,
+    wire::FailureReason,
 };
-use tokio::sync::mpsc;
+use tempfile::NamedTempFile;
+use tokio::{fs::File, sync::mpsc};
 
 use super::{Inner, edges::Frontier};
 use crate::{
     convert,
-    net::blobs::{self, BlobSource},
-    store::{Library, ProviderId},
+    net::blobs::{self, FetchError},
+    store::{BlobStore, Found, Library, ProviderId},
 };
 
 /// A piece that is ready to run.
@@ -34,35 +37,48 @@ pub(super) struct Loaded {
 
 /// What the same piece is for every epoch and every neighbour.
 #[derive(Clone)]
+pub(super) struct Made {
+    piece: Arc<Piece>,
+    known: Known,
+}
+
+#[derive(Clone)]
 struct Known {
-    piece: Weak<Piece>,
+    layers: usize,
     work: Work,
     inputs: Frontier,
     outputs: Frontier,
 }
 
 /// A piece by what it computes.
-type Computed = (BlobId, Vec<RowRange>);
+pub(super) type Computed = (BlobId, Vec<RowRange>);
+
+/// An order that was carried out, or why it could not be.
+pub(super) struct Outcome {
+    pub(super) piece: PieceId,
+    pub(super) epoch: u32,
+    pub(super) result: Result<Loaded, FailureReason>,
+}
 
 impl Loaded {
     /// A piece with the neighbours that an order names.
     ///
     /// # Errors
-    /// If they would get other rows than it makes, or send other rows than it takes.
-    fn new(order: LoadOrder, piece: Arc<Piece>, known: &Known) -> Result<Self, FailureReason> {
-        let Known { work, inputs, outputs, .. } = known.clone();
+    /// If it has other layers than the order says, or they would get other rows than it makes, or
+    /// send other rows than it takes.
+    fn new(order: LoadOrder, made: Made) -> Result<Self, FailureReason> {
+        let Known { layers, work, inputs, outputs } = made.known;
+        if layers != usize::from(order.layers.len()) {
+            tracing::warn!(piece = %order.piece, "not as many layers as the install says");
+            return Err(FailureReason::BadSlice);
+        }
         let fits = inputs.is_covered_by(&order.sources)
             && order.targets.iter().all(|target| outputs.has(target));
         if !fits {
             tracing::warn!(piece = %order.piece, "an install whose neighbours' rows don't fit");
             return Err(FailureReason::BadSlice);
         }
-        Ok(Self { order, piece, work, inputs, outputs })
-    }
-
-    fn known(&self) -> Known {
-        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
-        Known { piece: Arc::downgrade(&self.piece), work: self.work, inputs, outputs }
+        Ok(Self { order, piece: made.piece, work, inputs, outputs })
     }
 }
 
@@ -81,9 +97,9 @@ pub(super) struct Loader {
     options: LoadOptions,
     sessions: HashMap<u64, (ProviderId, Vec<BlobId>)>,
     // A change of epoch or of neighbours needs no new load. Weak: a piece goes with its last host.
-    loaded: HashMap<Computed, Known>,
-    ready: mpsc::UnboundedSender<(Computed, Known)>,
-    became_ready: mpsc::UnboundedReceiver<(Computed, Known)>,
+    loaded: HashMap<Computed, (Weak<Piece>, Known)>,
+    // The orders that wait for the same load; the last of each piece.
+    loading: HashMap<Computed, Vec<LoadOrder>>,
 }
 
 impl Loader {
@@ -94,38 +110,43 @@ impl Loader {
         memory: u64,
         options: LoadOptions,
     ) -> Self {
-        let (ready, became_ready) = mpsc::unbounded_channel();
-        let (sessions, loaded) = (HashMap::new(), HashMap::new());
-        Self { library, control, swarm, memory, options, sessions, loaded, ready, became_ready }
+        let (sessions, loaded, loading) = Default::default();
+        Self { library, control, swarm, memory, options, sessions, loaded, loading }
     }
 
     /// What `--memory` leaves beside the pieces that are loaded, in bytes: above it, a piece is
     /// loaded with kernels that take less.
     fn memory_left(&self) -> u64 {
-        let held = self.loaded.values().filter_map(|known| Some(known.piece.upgrade()?.memory()));
+        let held = self.loaded.values().filter_map(|(piece, _)| Some(piece.upgrade()?.memory()));
         held.fold(self.memory, |left, memory| {
             left.saturating_sub(memory.weights + memory.activations)
         })
     }
 
-    /// Carries out an order in the background.
+    /// Carries out an order in the background. What comes of it is for
+    /// [`finish`](Self::finish).
     pub(super) fn load(
         &mut self,
         order: LoadOrder,
         holders: Vec<NodeId>,
         inner: mpsc::UnboundedSender<Inner>,
     ) {
-        while let Ok((computed, known)) = self.became_ready.try_recv() {
-            self.loaded.insert(computed, known);
-        }
-        self.loaded.retain(|_, known| known.piece.strong_count() > 0);
-        let (piece, epoch) = (order.piece, order.epoch);
+        self.loaded.retain(|_, (piece, _)| piece.strong_count() > 0);
         let computed: Computed = (order.slice, order.rows.clone());
+        let waiting = self.loading.entry(computed.clone()).or_default();
+        let is_loading = !waiting.is_empty();
+        waiting.retain(|other| other.piece != order.piece);
+        waiting.push(order.clone());
+        if is_loading {
+            // Weights can take minutes to come: they are not fetched again for a new epoch.
+            return;
+        }
         let known = self.loaded.get(&computed);
-        if let Some((known, loaded)) = known.and_then(|known| Some((known, known.piece.upgrade()?)))
-        {
-            let result = Loaded::new(order, loaded, known).map(Box::new);
-            inner.send(Inner::Loaded { piece, epoch, result }).ok();
+        let made = known.and_then(|(piece, known)| {
+            Some(Made { piece: piece.upgrade()?, known: known.clone() })
+        });
+        if let Some(made) = made {
+            inner.send(Inner::Loaded { computed, result: Ok(made) }).ok();
             return;
         }
         let task = Fetching {
@@ -137,18 +158,35 @@ impl Loader {
             memory: self.memory,
             options: LoadOptions { memory: Some(self.memory_left()), ..self.options },
         };
-        let ready = self.ready.clone();
         tokio::spawn(async move {
+            let piece = order.piece;
             let result = task.run(order).await;
-            match &result {
-                Ok(loaded) => {
-                    ready.send((computed, loaded.known())).ok();
-                }
-                Err(reason) => tracing::warn!(%piece, ?reason, "a piece could not be loaded"),
+            if let Err(reason) = &result {
+                tracing::warn!(%piece, ?reason, "a piece could not be loaded");
             }
-            let result = result.map(Box::new);
-            inner.send(Inner::Loaded { piece, epoch, result }).ok();
+            inner.send(Inner::Loaded { computed, result }).ok();
         });
+    }
+
+    /// Answers the orders that waited for a load.
+    pub(super) fn finish(
+        &mut self,
+        computed: Computed,
+        result: Result<Made, FailureReason>,
+    ) -> Vec<Outcome> {
+        let orders = self.loading.remove(&computed).unwrap_or_default();
+        if let Ok(Made { piece, known }) = &result {
+            self.loaded.insert(computed, (Arc::downgrade(piece), known.clone()));
+        }
+        let outcome = |order: LoadOrder| {
+            let (piece, epoch) = (order.piece, order.epoch);
+            Outcome {
+                piece,
+                epoch,
+                result: result.clone().and_then(|made| Loaded::new(order, made)),
+            }
+        };
+        orders.into_iter().map(outcome).collect()
     }
 
     /// Serves the weights of a session's model.
@@ -211,12 +249,12 @@ struct Fetching {
 }
 
 impl Fetching {
-    async fn run(self, order: LoadOrder) -> Result<Loaded, FailureReason> {
+    async fn run(self, order: LoadOrder) -> Result<Made, FailureReason> {
         let slice_bytes = u64::from(order.slice_bytes);
         if slice_bytes > SLICE_BYTES_MAX {
             return Err(FailureReason::BadSlice);
         }
-        let onnx = self.get(order.slice, slice_bytes).await?;
+        let onnx = self.get(order.slice, slice_bytes).await?.bytes();
         let needed = Model::slice_weights(&onnx).map_err(|error| {
             tracing::warn!(piece = %order.piece, %error, "a slice that is none");
             FailureReason::BadSlice
@@ -226,7 +264,7 @@ impl Fetching {
             tracing::warn!(piece = %order.piece, total, "more weights than --memory allows");
             return Err(FailureReason::Weights);
         }
-        let fetched: HashMap<Hash, Bytes> = stream::iter(needed)
+        let fetched: HashMap<Hash, Found> = stream::iter(needed)
             .map(|weight| {
                 let fetching = &self;
                 async move {
@@ -238,31 +276,60 @@ impl Fetching {
             .try_collect()
             .await?;
         let options = self.options;
-        tokio::task::spawn_blocking(move || prepare(order, onnx, &Fetched(fetched), options))
+        tokio::task::spawn_blocking(move || prepare(&order, onnx, &Fetched(fetched), options))
             .await
             .map_err(|_| FailureReason::BadSlice)?
     }
 
     /// From memory or disk, else from the first source that has it.
-    async fn get(&self, id: BlobId, length: u64) -> Result<Bytes, FailureReason> {
+    async fn get(&self, id: BlobId, length: u64) -> Result<Found, FailureReason> {
         let library = self.library.clone();
-        let here = tokio::task::spawn_blocking(move || library.blob(&id)).await.ok().flatten();
-        if let Some(bytes) = here {
-            return Ok(bytes);
+        let here = tokio::task::spawn_blocking(move || library.find(&id)).await.ok().flatten();
+        if let Some(found) = here {
+            return Ok(found);
         }
         // A connection may close under a fetch, such as one of two that were dialled at once.
         for source in self.sources.iter().chain(&self.sources) {
-            let mut control = self.control.clone();
-            match blobs::fetch(&mut control, &self.swarm, *source, id, length).await {
-                Ok(bytes) => {
-                    self.cache(id, bytes.clone());
-                    return Ok(bytes);
-                }
+            match self.fetch(*source, id, length).await {
+                Ok(found) => return Ok(found),
                 Err(error) => tracing::debug!(%source, %id, %error, "blob not fetched"),
             }
         }
         tracing::warn!(%id, "no node gave this blob with the right bytes");
         Err(FailureReason::Weights)
+    }
+
+    /// Through the store if it is there for such a blob, so that no machine has to hold weights
+    /// twice, as they come and packed.
+    async fn fetch(&self, from: NodeId, id: BlobId, length: u64) -> Result<Found, FetchError> {
+        let store = self.library.store();
+        if let Some((store, file)) = store.and_then(|store| Some((store, store.receive(length)?))) {
+            match self.fetch_to_store(from, id, length, store.clone(), file).await {
+                Err(FetchError::Disk(error)) => {
+                    tracing::warn!(%id, %error, "blob not cached: it takes memory instead");
+                }
+                done => return done,
+            }
+        }
+        let mut control = self.control.clone();
+        let bytes = blobs::fetch(&mut control, &self.swarm, from, id, length).await?;
+        self.cache(id, bytes.clone());
+        Ok(Found::Memory(bytes))
+    }
+
+    async fn fetch_to_store(
+        &self,
+        from: NodeId,
+        id: BlobId,
+        length: u64,
+        store: Arc<BlobStore>,
+        file: NamedTempFile,
+    ) -> Result<Found, FetchError> {
+        let mut control = self.control.clone();
+        let mut writer = File::from_std(file.reopen().map_err(FetchError::Disk)?);
+        blobs::fetch_to_file(&mut control, &self.swarm, from, id, length, &mut writer).await?;
+        let kept = tokio::task::spawn_blocking(move || store.keep(&id, file));
+        kept.await.map_err(io::Error::other).flatten().map_err(FetchError::Disk)
     }
 
     fn cache(&self, id: BlobId, bytes: Bytes) {
@@ -276,38 +343,38 @@ impl Fetching {
     }
 }
 
-struct Fetched(HashMap<Hash, Bytes>);
+struct Fetched(HashMap<Hash, Found>);
 
 impl WeightSource for Fetched {
     fn weight(&self, hash: &Hash) -> Option<Bytes> {
-        self.0.get(hash).cloned()
+        self.0.get(hash).map(Found::bytes)
+    }
+
+    fn mapped(&self) -> Vec<Mapped> {
+        let mapped = self.0.values().filter_map(|found| match found {
+            Found::File(mapped) => Some(mapped.clone()),
+            Found::Memory(_) => None,
+        });
+        mapped.collect()
     }
 }
 
 fn prepare(
-    order: LoadOrder,
+    order: &LoadOrder,
     onnx: Bytes,
     weights: &Fetched,
     options: LoadOptions,
-) -> Result<Loaded, FailureReason> {
+) -> Result<Made, FailureReason> {
     let refuse = |error: &dyn std::fmt::Display| {
         tracing::warn!(piece = %order.piece, %error, "the engine refuses a slice");
         FailureReason::BadSlice
     };
     let model = Model::parse_slice(onnx, weights).map_err(|error| refuse(&error))?;
-    if model.layers().len() != usize::from(order.layers.len()) {
-        return Err(refuse(&"not as many layers as the install says"));
-    }
-    let (piece, known) = load(&model, &order.rows, options).map_err(|error| refuse(&error))?;
-    Loaded::new(order, piece, &known)
+    load(&model, &order.rows, options).map_err(|error| refuse(&error))
 }
 
 /// Loads a slice, for these rows of what it makes or for all.
-fn load(
-    model: &Model,
-    rows: &[RowRange],
-    options: LoadOptions,
-) -> Result<(Arc<Piece>, Known), LoadError> {
+fn load(model: &Model, rows: &[RowRange], options: LoadOptions) -> Result<Made, LoadError> {
     let layers = 0..model.layers().len();
     let (before, after) = (model.frontier(0), model.frontier(layers.end));
     let (piece, work, inputs, outputs) = if rows.is_empty() {
@@ -321,9 +388,8 @@ fn load(
         let inputs = Frontier::strip(before, &cost.input_rows);
         (piece, Work(cost.work), inputs, Frontier::strip(after, &rows))
     };
-    let piece = Arc::new(piece);
-    let known = Known { piece: Arc::downgrade(&piece), work, inputs, outputs };
-    Ok((piece, known))
+    let known = Known { layers: model.layers().len(), work, inputs, outputs };
+    Ok(Made { piece: Arc::new(piece), known })
 }
 
 fn sources(requester: NodeId, mut holders: Vec<NodeId>) -> Vec<NodeId> {

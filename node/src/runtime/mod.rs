@@ -131,7 +131,7 @@ pub(crate) enum StartError {
 /// What happens outside the loop, told to it by the tasks it started.
 enum Inner {
     EdgeFailed { piece: PieceId, epoch: u32 },
-    Loaded { piece: PieceId, epoch: u32, result: Result<Box<loader::Loaded>, FailureReason> },
+    Loaded { computed: loader::Computed, result: Result<loader::Made, FailureReason> },
     Ran { work: Work, seconds: f64 },
     Sliced { session: u64, plan: Plan, slices: Vec<loader::CutSlice> },
 }
@@ -395,24 +395,31 @@ impl Runtime {
         match inner {
             Inner::EdgeFailed { piece, epoch } => self.feed(Input::EdgeFailed { piece, epoch }),
             Inner::Ran { work, seconds } => self.feed(Input::Ran { work, seconds }),
-            Inner::Loaded { piece, epoch, result } => {
-                let awaited = self.node.host().awaits(&piece, epoch);
-                let result = result.map(|loaded| {
-                    if !awaited {
-                        return tracing::debug!(%piece, epoch, "a load that was overtaken");
-                    }
-                    let (layers, model) = (loaded.order.layers, loaded.order.model);
-                    self.remember_model(model);
-                    self.parts.news.send(News::Hosting { piece, layers, model }).ok();
-                    self.guests.insert(*loaded);
-                });
-                self.feed(Input::Loaded { piece, epoch, result });
+            Inner::Loaded { computed, result } => {
+                for outcome in self.parts.loader.finish(computed, result) {
+                    self.on_loaded(outcome);
+                }
             }
             Inner::Sliced { session, plan, slices } => {
                 let slices = self.parts.loader.keep(session, slices);
                 self.feed(Input::Sliced { session, plan, slices });
             }
         }
+    }
+
+    fn on_loaded(&mut self, outcome: loader::Outcome) {
+        let loader::Outcome { piece, epoch, result } = outcome;
+        let awaited = self.node.host().awaits(&piece, epoch);
+        let result = result.map(|loaded| {
+            if !awaited {
+                return tracing::debug!(%piece, epoch, "a load that was overtaken");
+            }
+            let (layers, model) = (loaded.order.layers, loaded.order.model);
+            self.remember_model(model);
+            self.parts.news.send(News::Hosting { piece, layers, model }).ok();
+            self.guests.insert(loaded);
+        });
+        self.feed(Input::Loaded { piece, epoch, result });
     }
 
     fn on_request(&mut self, request: Request) {

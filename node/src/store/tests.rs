@@ -18,7 +18,7 @@ fn what_is_put_is_got_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let id = put(&BlobStore::open(dir.path(), 100).unwrap(), 1, 10);
     let store = BlobStore::open(dir.path(), 100).unwrap();
-    assert_eq!(store.get(&id).unwrap(), vec![1; 10]);
+    assert_eq!(store.get(&id).unwrap().bytes(), vec![1; 10]);
     assert_eq!(store.len_bytes(), 10);
     put(&store, 1, 10);
     assert_eq!(store.len_bytes(), 10, "the same blob counts once");
@@ -70,6 +70,30 @@ fn corruption_is_a_missing_blob() {
         put(&store, 1, 50);
         assert!(store.get(&id).is_some());
     }
+}
+
+#[test]
+fn what_is_large_goes_through_a_file_and_is_mapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (small, large) = (MAPPED_MIN - 1, MAPPED_MIN);
+    let store = BlobStore::open(dir.path(), large).unwrap();
+    assert!(store.receive(small).is_none(), "held in memory");
+    assert!(store.receive(large + 1).is_none(), "more than the whole store");
+    let (id, bytes) = blob(1, usize::try_from(large).unwrap());
+    let mut file = store.receive(large).unwrap();
+    file.write_all(&bytes).unwrap();
+    assert!(store.get(&id).is_none(), "not before it is kept");
+    let kept = store.keep(&id, file).unwrap();
+    let found = BlobStore::open(dir.path(), large).unwrap().get(&id).unwrap();
+    for found in [kept, found] {
+        assert!(matches!(&found, Found::File(_)));
+        assert_eq!(found.bytes(), bytes);
+    }
+    let mapped = store.get(&id).unwrap();
+    put(&store, 2, 10);
+    assert!(store.get(&id).is_none(), "dropped for the other, which was used later");
+    assert_eq!(mapped.bytes(), bytes, "who has it keeps it");
+    assert_eq!(store.len_bytes(), 10);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use starling_protocol::BlobId;
 
 use super::*;
-use crate::net::blobs::{BlobSource, FetchError, fetch, serve};
+use crate::net::blobs::{BlobSource, FetchError, fetch, fetch_to_file, serve};
 
 /// Gives whatever it was told to, right or wrong.
 struct Shelf(HashMap<BlobId, Bytes>);
@@ -47,6 +47,27 @@ async fn blobs_arrive_and_are_verified() {
         let error = get(lied, 10).await.unwrap_err();
         assert!(matches!(error, FetchError::WrongBytes), "{error}");
     }
+}
+
+#[tokio::test]
+async fn blobs_arrive_in_files_and_are_verified() {
+    let (a, b) = Running::pair(Over::Tcp).await;
+    let (large, lie) = (blob(3_000_000), blob(10));
+    let lied = BlobId([7; 32]);
+    let shelf = HashMap::from([(name(&large), large.clone()), (lied, lie)]);
+    serve(a.control.clone(), "test", Arc::new(Shelf(shelf))).unwrap();
+    let get = async |id, length| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut writer = tokio::fs::File::from_std(file.reopen().unwrap());
+        let mut control = b.control.clone();
+        let fetched = fetch_to_file(&mut control, "test", a.node, id, length, &mut writer);
+        soon(fetched).await.map(|()| std::fs::read(file.path()).unwrap())
+    };
+    assert_eq!(get(name(&large), 3_000_000).await.unwrap(), large);
+    let error = get(name(&large), 2_999_999).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooLong { .. }), "{error}");
+    let error = get(lied, 10).await.unwrap_err();
+    assert!(matches!(error, FetchError::WrongBytes), "{error}");
 }
 
 #[tokio::test]
