@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use starling_protocol::{
     plan::Plan,
     session::{Planning, SessionError},
     testing::node_id,
-    wire::Message,
+    wire::{FailureReason, Message},
     wiring::Link,
 };
 
@@ -31,15 +32,28 @@ struct Table {
     wired: BTreeMap<(NodeId, u64), Vec<Link>>,
     // Requests whose output is due when `answer` is called.
     in_flight: VecDeque<(NodeId, u64, u64)>,
+    // Whether weights never come.
+    loads: Loads,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Loads {
+    AtOnce,
+    Never,
 }
 
 impl Table {
     fn new(offerings: &[(Offering, u64)]) -> Self {
+        Self::with_links(offerings, 1_000_000_000)
+    }
+
+    /// With links of so many bytes a second.
+    fn with_links(offerings: &[(Offering, u64)], bandwidth: u64) -> Self {
         let now = Timestamp(1_000_000);
         let node = |(number, (offering, speed)): (usize, &(Offering, u64))| {
             let mut config = Config::new(node_id(number), Speed([*speed; 5]), now.0);
             config.offering = *offering;
-            config.bandwidth = 1_000_000_000;
+            config.bandwidth = bandwidth;
             (node_id(number), Node::new(config))
         };
         let mut table = Self {
@@ -52,6 +66,7 @@ impl Table {
             inputs_sent: Vec::new(),
             wired: BTreeMap::new(),
             in_flight: VecDeque::new(),
+            loads: Loads::AtOnce,
         };
         table.pass(Duration::from_millis(300));
         table
@@ -94,6 +109,7 @@ impl Table {
                     .collect();
                 queue.push_back((by, Input::Sliced { session, plan, slices }));
             }
+            Output::Load(_) if self.loads == Loads::Never => {}
             Output::Load(order) => {
                 let (piece, epoch) = (order.piece, order.epoch);
                 queue.push_back((by, Input::Loaded { piece, epoch, result: Ok(()) }));
@@ -136,7 +152,7 @@ impl Table {
         self.pass(Duration::from_millis(500));
     }
 
-    fn infer(&mut self, by: usize, requests: std::ops::Range<u64>) {
+    fn infer(&mut self, by: usize, requests: Range<u64>) {
         for request in requests {
             self.feed(node_id(by), Input::Command(Command::Infer { session: 1, request }));
         }
@@ -320,6 +336,24 @@ fn renewals_keep_a_session_for_as_long_as_it_is_wanted() {
     assert_eq!(table.held(), [0, 1, 1]);
     let plans = table.events.iter().filter(|(_, event)| matches!(event, Event::Ready { .. }));
     assert_eq!(plans.count(), 1, "nothing moves without a reason");
+}
+
+#[test]
+fn weights_are_waited_for_as_long_as_the_links_call_for() {
+    fn check(bandwidth: u64, waits: Range<u64>) {
+        let mut table = Table::with_links(&[ASKER, provider(10_000_000)], bandwidth);
+        table.loads = Loads::Never;
+        table.open(0, Planning::Fixed(Plan::from_cuts(12, &[]).expect("one piece")));
+        table.pass(Duration::from_secs(waits.start));
+        assert_eq!(table.failure(), None, "{bandwidth} B/s");
+        table.pass(Duration::from_secs(waits.end - waits.start));
+        let failure = Some(&SessionError::NotInstalled(FailureReason::Weights));
+        assert_eq!(table.failure(), failure, "{bandwidth} B/s");
+    }
+    check(1_000_000_000, 118..122);
+    // 12 kB take two minutes, and four times as much is granted.
+    check(100, 478..482);
+    check(1, 3598..3602);
 }
 
 #[test]

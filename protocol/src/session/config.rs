@@ -65,7 +65,8 @@ pub struct Config {
     pub silence_max: Duration,
     /// How often an install is sent again until it is answered.
     pub install_every: Duration,
-    /// Providers have this long to fetch their weights.
+    /// Providers have at least this long to fetch their weights, and longer where these are many
+    /// for the links.
     pub install_max: Duration,
     /// How long to look for providers before giving up.
     pub search_max: Duration,

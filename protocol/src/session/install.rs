@@ -7,6 +7,7 @@ use super::{Config, Phase, Session, SessionError, View};
 use crate::{
     id::NodeId,
     node::{Event, Output},
+    plan::Plan,
     time::Timestamp,
     wire::{FailureReason, Lease, Message},
     wiring::Wiring,
@@ -195,16 +196,30 @@ impl Session {
         view: &View<'_>,
         out: &mut Vec<Output>,
     ) {
+        let install_max = self.install_max(view);
         let Phase::Installing { since, sent, .. } = &mut self.phase else {
             return;
         };
-        if now >= *since + view.config.install_max {
+        if now >= *since + install_max {
             let error = SessionError::NotInstalled(FailureReason::Weights);
             self.start_over(now, error, view, out);
         } else if now >= *sent + view.config.install_every {
             *sent = now;
             self.send_installs(out);
         }
+    }
+
+    /// How long the providers have: several times what all weights take over the slowest of their
+    /// links, since they may all come over one, the requester's.
+    fn install_max(&self, view: &View<'_>) -> Duration {
+        let plan = self.plan.as_ref();
+        let pieces = plan.into_iter().flat_map(Plan::pieces).map(|piece| self.profile.piece(piece));
+        let bytes: f64 = pieces.map(|piece| piece.weight_bytes as f64).sum();
+        let offers = self.installed.iter().filter_map(|node| view.offer(node));
+        let slowest = offers.map(|offer| offer.provider.bandwidth).fold(f64::INFINITY, f64::min);
+        let transfer = Duration::try_from_secs_f64(bytes / slowest * TRANSFERS_MAX);
+        let transfer = transfer.unwrap_or(INSTALL_LIMIT).min(INSTALL_LIMIT);
+        view.config.install_max.max(transfer)
     }
 
     pub(super) fn check_stall(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
@@ -226,3 +241,8 @@ impl Session {
         config.stall.max(latency) * (1 << self.strikes.min(6))
     }
 }
+
+/// So many times as long as they should take, weights are waited for.
+const TRANSFERS_MAX: f64 = 4.0;
+/// But never longer than this.
+const INSTALL_LIMIT: Duration = Duration::from_secs(3600);
