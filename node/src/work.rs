@@ -32,6 +32,9 @@ pub(crate) struct Done {
     pub(crate) queue: Duration,
     /// Computing, pauses of the throttle included.
     pub(crate) compute: Duration,
+    /// The same as it would be if the node always did so. A job of a few milliseconds has the whole
+    /// processor where a quota grants a fifth of it, and the next job waits for that.
+    pub(crate) lasting: Duration,
 }
 
 /// How a node computes.
@@ -70,8 +73,10 @@ impl Worker {
             .map_err(std::io::Error::other)?;
         let (jobs, tasks) = mpsc::sync_channel::<Task>(QUEUE_MAX);
         thread::Builder::new().name("compute".to_owned()).spawn(move || {
+            let mut granted = Granted::of(config);
             for task in tasks {
-                pool.install(|| carry_out(task, config));
+                granted.refresh(config);
+                pool.install(|| carry_out(task, config, granted.share));
             }
         })?;
         Ok(Self { jobs })
@@ -83,8 +88,8 @@ impl Worker {
     }
 
     /// Measures the node's speed in about `budget` of processor time, throttle and the system's
-    /// quota included: at full speed, times the share. The pauses themselves come too seldom to be seen by runs of a
-    /// millisecond.
+    /// quota included: at full speed, times the share. The pauses themselves come too seldom to be
+    /// seen by runs of a millisecond.
     pub(crate) async fn measure(&self, budget: Duration) -> Option<calibrate::Speed> {
         let (tell, told) = tokio::sync::oneshot::channel();
         let done = Box::new(move |speed| {
@@ -95,17 +100,23 @@ impl Worker {
     }
 }
 
-fn carry_out(task: Task, config: WorkConfig) {
+fn carry_out(task: Task, config: WorkConfig, granted: f64) {
+    let share = config.throttle.unwrap_or(1.0) * granted;
     let mut throttle = Throttle::begin(config.throttle);
     match task {
         Task::Run(job) => {
             let queue = job.queued.elapsed();
             let began = Instant::now();
             let outputs = job.piece.run_observed(&job.inputs, &mut |_| throttle.pause());
-            (job.done)(Done { outputs, queue, compute: began.elapsed() });
+            let compute = began.elapsed();
+            let worked = throttle.worked().div_f64(share);
+            // By the processor's time nobody can tell how long another device takes, nor how long
+            // other programs keep the processor, which without a quota is all that slows a node.
+            let by_clock = share < 1.0 && config.options.device == DeviceChoice::Cpu;
+            let lasting = if by_clock { worked } else { compute };
+            (job.done)(Done { outputs, queue, compute, lasting });
         }
         Task::Measure { budget, done } => {
-            let granted = granted(config);
             // As many runs as without a quota, or too few of them would go undisturbed.
             let budget = budget.div_f64(granted).min(MEASURE_MAX);
             let mut speed = if config.is_one_thread() {
@@ -113,7 +124,6 @@ fn carry_out(task: Task, config: WorkConfig) {
             } else {
                 calibrate::measure(budget, config.options)
             };
-            let share = config.throttle.unwrap_or(1.0) * granted;
             speed.units_per_s = speed.units_per_s.map(|units| units * share);
             done(speed);
         }
@@ -128,10 +138,24 @@ impl WorkConfig {
     }
 }
 
-/// The share of its threads' time that the system lets the node use.
-fn granted(config: WorkConfig) -> f64 {
-    let threads = if config.throttle.is_some() { 1 } else { config.threads.max(1) };
-    quota::cores().map_or(1.0, |cores| (cores / threads as f64).min(1.0))
+/// The share of its threads' time that the system lets the node use, which may change.
+struct Granted {
+    share: f64,
+    read: Instant,
+}
+
+impl Granted {
+    fn of(config: WorkConfig) -> Self {
+        let threads = if config.throttle.is_some() { 1 } else { config.threads.max(1) };
+        let share = quota::cores().map_or(1.0, |cores| (cores / threads as f64).min(1.0));
+        Self { share, read: Instant::now() }
+    }
+
+    fn refresh(&mut self, config: WorkConfig) {
+        if self.read.elapsed() > QUOTA_EVERY {
+            *self = Self::of(config);
+        }
+    }
 }
 
 /// Sleeps after each layer until the thread has used no more than its share of the time gone by.
@@ -147,9 +171,14 @@ impl Throttle {
         Self { share, wall: Instant::now(), processor: thread_time() }
     }
 
+    /// The processor's time since the beginning.
+    fn worked(&self) -> Duration {
+        thread_time().saturating_sub(self.processor)
+    }
+
     fn pause(&mut self) {
         let Some(share) = self.share else { return };
-        let used = thread_time().saturating_sub(self.processor);
+        let used = self.worked();
         let due = used.div_f64(share).saturating_sub(self.wall.elapsed());
         // Shorter sleeps would last longer than asked; the debt stays on the account.
         if due > SLEEP_MIN {
@@ -166,6 +195,8 @@ fn thread_time() -> Duration {
 
 /// The most jobs that wait. Credits and request windows keep the queue far below.
 const QUEUE_MAX: usize = 512;
+/// How often the quota is read.
+const QUOTA_EVERY: Duration = Duration::from_secs(1);
 const SLEEP_MIN: Duration = Duration::from_micros(500);
 /// No node takes longer to start, however little of a processor it may use.
 const MEASURE_MAX: Duration = Duration::from_secs(2);

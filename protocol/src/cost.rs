@@ -12,6 +12,10 @@ pub struct Provider {
     pub speed: Speed,
     /// Bytes per second in and out; infinite for a requester's own machine.
     pub bandwidth: f64,
+    /// Seconds of its processor for each byte that comes or goes, zero where none does so over a
+    /// network. Not in `T_ij`, whose bytes wait for the slowest of their way; it counts where a
+    /// stream keeps the processor busy.
+    pub byte_seconds: f64,
     /// Bytes of weights that it can still take.
     pub memory_free: u64,
 }
@@ -58,8 +62,12 @@ mod tests {
             bytes_in: 30,
             bytes_out: 10,
         };
-        let mut provider =
-            Provider { speed: Speed([50, 0, 0, 25, 0]), bandwidth: 20.0, memory_free: 10 };
+        let mut provider = Provider {
+            speed: Speed([50, 0, 0, 25, 0]),
+            bandwidth: 20.0,
+            byte_seconds: 0.0,
+            memory_free: 10,
+        };
         assert!((seconds(&piece, &provider) - 6.0).abs() < 1e-12);
         assert_eq!(log_rate(&piece, &provider), Nats::ln(1.0 / 6.0));
         provider.memory_free = 9;

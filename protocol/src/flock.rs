@@ -254,6 +254,7 @@ impl Known {
         Provider {
             speed: self.advert.speed,
             bandwidth: self.advert.bandwidth as f64,
+            byte_seconds: f64::from(self.advert.byte_ps) * 1e-12,
             memory_free: self.advert.memory_free,
         }
     }
@@ -288,6 +289,7 @@ mod tests {
             ttl_ms: 1000,
             speed: Speed([1; 5]),
             bandwidth: 1,
+            byte_ps: 0,
             memory_free: 0,
             slots: 1,
             ask: Ask { version, level: Some(Nats(version as i64)), holders: 0 },

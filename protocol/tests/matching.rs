@@ -114,7 +114,8 @@ impl Game {
         let rate = |piece: usize, at: usize| {
             let speed = self.speed(at);
             let bandwidth = BANDWIDTH as f64;
-            let provider = cost::Provider { speed, bandwidth, memory_free: u64::MAX };
+            let provider =
+                cost::Provider { speed, bandwidth, byte_seconds: 0.0, memory_free: u64::MAX };
             cost::log_rate(&matching[piece].0, &provider).expect("feasible")
         };
         let (here, there) = (matching[one].1, matching[other].1);

@@ -37,7 +37,7 @@ fn golden_vectors() {
             keeps: Some(2),
             claim: Claim::OpenSlot,
         },
-        "0300070203fc00e1f50509010201",
+        "0400070203fc00e1f50509010201",
     );
     check(
         &Message::Award {
@@ -47,11 +47,11 @@ fn golden_vectors() {
             ask: Ask { version: 300, level: Some(Nats(5)), holders: 1 },
             lease_ms: 6000,
         },
-        "0301070203fb2c01010a01fb7017",
+        "0401070203fb2c01010a01fb7017",
     );
     check(
         &Message::Renew { session: 7, leases: vec![Lease { index: 1, attempt: 4 }] },
-        "030407010104",
+        "040407010104",
     );
     check(
         &Message::Install {
@@ -72,20 +72,20 @@ fn golden_vectors() {
             }],
         },
         &format!(
-            "030701000101{}0005010009{}6401fbffff{}000101{}010207",
+            "040701000101{}0005010009{}6401fbffff{}000101{}010207",
             "aa".repeat(32),
             "bb".repeat(32),
             "cc".repeat(32),
             "dd".repeat(32)
         ),
     );
-    check(&Advert::Leaving { sequence: 9 }, "030309");
+    check(&Advert::Leaving { sequence: 9 }, "040309");
     check(
         &Advert::Price(PriceAdvert {
             ask: Ask { version: 9, level: Some(Nats(5)), holders: 3 },
             memory_free: 7,
         }),
-        "030109010a0307",
+        "040109010a0307",
     );
     check(
         &Advert::Node(NodeAdvert {
@@ -93,13 +93,14 @@ fn golden_vectors() {
             ttl_ms: 2,
             speed: Speed([1, 2, 3, 4, 5]),
             bandwidth: 6,
+            byte_ps: 250,
             memory_free: 7,
             slots: 8,
             ask: Ask { version: 9, level: None, holders: 0 },
             models: vec![],
             addresses: vec![vec![0xff]],
         }),
-        "030001020102030405060708090000000101ff",
+        "04000102010203040506fa0708090000000101ff",
     );
 }
 

@@ -253,6 +253,7 @@ impl Requester {
                 provider: Provider {
                     speed: Speed::default(),
                     bandwidth: 1.0,
+                    byte_seconds: 0.0,
                     memory_free: u64::MAX,
                 },
                 slots: *slots,

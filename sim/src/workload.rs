@@ -216,7 +216,12 @@ impl Machine {
     /// This machine in the eyes of the cost model.
     #[must_use]
     pub fn provider(&self) -> Provider {
-        Provider { speed: self.speed, bandwidth: self.bandwidth as f64, memory_free: MEMORY }
+        Provider {
+            speed: self.speed,
+            bandwidth: self.bandwidth as f64,
+            byte_seconds: 0.0,
+            memory_free: MEMORY,
+        }
     }
 }
 

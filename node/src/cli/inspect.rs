@@ -44,7 +44,12 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
     let Some(profile) = convert::model_profile(model) else { return Vec::new() };
     let worker = |n: u16| Worker {
         node: NodeId([n as u8; 32]),
-        provider: Provider { speed: USUAL, bandwidth: f64::INFINITY, memory_free: u64::MAX },
+        provider: Provider {
+            speed: USUAL,
+            bandwidth: f64::INFINITY,
+            byte_seconds: 0.0,
+            memory_free: u64::MAX,
+        },
         sharers: 1,
         room: u16::MAX,
     };

@@ -45,22 +45,25 @@ fn as_json(peer: &PeerView) -> serde_json::Value {
         "slots": peer.slots,
         "memory_free": peer.memory_free,
         "bandwidth": peer.bandwidth,
+        "byte_ps": peer.byte_ps,
         "ask": peer.ask,
     })
 }
 
 fn table(peers: &[PeerView]) -> String {
-    let mut table = "node       dense FLOP/s  pieces  memory free      link      ask\n".to_owned();
+    let mut table =
+        "node       dense FLOP/s  pieces  memory free      link  per byte      ask\n".to_owned();
     for peer in peers {
         let ask = peer.ask.map_or_else(|| "closed".to_owned(), |ask| format!("{ask:.2}"));
         table += &format!(
-            "{}   {:>12}  {:>2}/{:<3}  {:>9} MiB  {:>3} Mb/s  {:>7}\n",
+            "{}   {:>12}  {:>2}/{:<3}  {:>9} MiB  {:>3} Mb/s  {:>5.1} ns  {:>7}\n",
             peer.node,
             report::human(peer.speed.0[0] as f64),
             peer.holders,
             peer.slots,
             peer.memory_free >> 20,
             peer.bandwidth * 8 / 1_000_000,
+            f64::from(peer.byte_ps) / 1000.0,
             ask
         );
     }

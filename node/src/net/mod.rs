@@ -7,6 +7,8 @@
 //! | [`tensors`] | activations, provider to provider, over long-lived streams with credits |
 //! | [`blobs`] | weights and graph slices, named and verified by content |
 //!
+//! [`handling`] measures what a byte costs the processor.
+//!
 //! Below them: `names` (one swarm's protocol names), `contacts` (whom to dial, and when again),
 //! `book` (the addresses of others), `market` and `frame` (encodings), `gate` (how many streams a
 //! peer may have), `io` (reading without trust).
@@ -16,6 +18,7 @@ mod book;
 mod contacts;
 mod frame;
 mod gate;
+pub(crate) mod handling;
 mod io;
 mod market;
 mod names;

@@ -111,7 +111,7 @@ impl Guests {
         let done = Box::new(move |done: Done| {
             // The sender may send its next frame now that this one is off the queue.
             drop(credit);
-            let seconds = done.compute.as_secs_f64();
+            let seconds = done.lasting.as_secs_f64();
             inner.send(Inner::Ran { work, seconds }).ok();
             next.pass_on(done, &outbox);
         });

@@ -82,6 +82,8 @@ pub(crate) struct PeerView {
     pub(crate) memory_free: u64,
     /// Bytes per second of its link.
     pub(crate) bandwidth: u64,
+    /// What a byte costs its processor, in picoseconds.
+    pub(crate) byte_ps: u32,
     /// Its price, in nats.
     pub(crate) ask: Option<f64>,
 }
@@ -208,6 +210,7 @@ pub(super) fn snapshot(node: &Node) -> Snapshot {
         holders: known.advert.ask.holders,
         memory_free: known.advert.memory_free,
         bandwidth: known.advert.bandwidth,
+        byte_ps: known.advert.byte_ps,
         ask: known.advert.ask.level.map(starling_protocol::Nats::to_f64),
     });
     Snapshot { peers: peers.collect() }

@@ -45,9 +45,10 @@ pub(crate) use own::{Answer, SessionNews};
 use crate::{
     convert, identity,
     net::{
-        Net, NetConfig, NetError, NetEvent, RESULT, ReplyTo, blobs,
+        Net, NetConfig, NetError, NetEvent, RESULT, ReplyTo, blobs, handling,
         tensors::{self, Arrival, TensorConfig, TensorLinks},
     },
+    quota,
     store::{BlobStore, Library},
     work::{WorkConfig, Worker},
 };
@@ -214,12 +215,12 @@ fn lock(data: &Path) -> Result<File, StartError> {
 }
 
 async fn run(settings: Settings, mut parts: Parts) {
-    let (speed, missed) = calibrate(&settings, &mut parts).await;
+    let (Measured { speed, byte_ps }, missed) = calibrate(&settings, &mut parts).await;
     let clock = Clock::start();
     let local = parts.net.local();
     let mut config = Config::new(local, speed, clock.now().0);
     config.offering = settings.offering;
-    config.bandwidth = settings.bandwidth;
+    (config.bandwidth, config.byte_ps) = (settings.bandwidth, byte_ps);
     config.book.slots = settings.slots;
     config.book.memory = settings.memory;
     config.session.bidding = settings.bidding;
@@ -241,20 +242,39 @@ async fn run(settings: Settings, mut parts: Parts) {
 
 /// Measures the node's speed. The swarm is polled meanwhile, since others may be dialling
 /// already; what it says is returned for later.
-async fn calibrate(settings: &Settings, parts: &mut Parts) -> (Speed, Vec<NetEvent>) {
+/// What this machine can do.
+#[derive(Default)]
+struct Measured {
+    speed: Speed,
+    byte_ps: u32,
+}
+
+impl Measured {
+    async fn of(worker: Worker) -> Self {
+        let speed = worker.measure(CALIBRATION).await;
+        let core_seconds = handling::core_seconds_per_byte().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what bytes cost the processor is not known");
+            0.0
+        });
+        let all = || std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+        let cores = quota::cores().unwrap_or_else(all);
+        Self {
+            speed: speed.map(|speed| convert::speed(&speed)).unwrap_or_default(),
+            byte_ps: (core_seconds / cores * 1e12) as u32,
+        }
+    }
+}
+
+async fn calibrate(settings: &Settings, parts: &mut Parts) -> (Measured, Vec<NetEvent>) {
     let mut missed = Vec::new();
     if settings.offering == Offering::Nobody {
-        return (Speed::default(), missed);
+        return (Measured::default(), missed);
     }
-    let worker = parts.worker.clone();
-    let measured = worker.measure(CALIBRATION);
+    let measured = Measured::of(parts.worker.clone());
     tokio::pin!(measured);
     loop {
         tokio::select! {
-            speed = &mut measured => {
-                let speed = speed.map(|speed| convert::speed(&speed)).unwrap_or_default();
-                return (speed, missed);
-            }
+            measured = &mut measured => return (measured, missed),
             // A flood in this half second is no loss: adverts and market messages are repeated.
             event = parts.net.next() => if missed.len() < MISSED_MAX {
                 missed.push(event);

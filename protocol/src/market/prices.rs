@@ -85,7 +85,12 @@ mod tests {
     /// Providers whose forecast price is 1, heard at these levels; and what they are taken to ask.
     fn check(heard: &[(f64, News)], expected: &[f64]) {
         let mut forecast = Forecast::new(Terms::default(), node(99));
-        let provider = Provider { speed: Speed([1; 5]), bandwidth: 1.0, memory_free: u64::MAX };
+        let provider = Provider {
+            speed: Speed([1; 5]),
+            bandwidth: 1.0,
+            byte_seconds: 0.0,
+            memory_free: u64::MAX,
+        };
         let heard = (0..).zip(heard).map(|(n, (level, news))| {
             forecast.set_provider(node(n), &Stall { provider, slots: 9, ask: ask(1.0) });
             (node(n), ask(*level), *news)

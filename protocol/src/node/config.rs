@@ -45,6 +45,8 @@ pub struct Config {
     pub speed: Speed,
     /// Bytes per second of its link.
     pub bandwidth: u64,
+    /// Picoseconds of its processor for each byte that comes or goes.
+    pub byte_ps: u32,
     /// How often it advertises itself without a reason, in a small flock.
     pub advert_every: Duration,
     /// And how much longer for each node that it knows: what all adverts take of everyone's link
@@ -78,6 +80,7 @@ impl Config {
             speed,
             // 100 Mbit/s Ethernet.
             bandwidth: 12_500_000,
+            byte_ps: 0,
             advert_every: Duration::from_secs(4),
             advert_gap: Duration::from_millis(100),
             advert_every_each: Duration::from_millis(750),

@@ -183,7 +183,7 @@ impl Node {
             Input::EdgeFailed { piece, epoch } => {
                 self.report_failure(piece, epoch, FailureReason::NextHop, out);
             }
-            Input::Ran { work, seconds } => self.on_ran(&work, seconds),
+            Input::Ran { work, seconds } => self.on_ran(now, &work, seconds),
             Input::OutputArrived { session, request, runs } => {
                 self.learn_speeds(now, session, &runs);
                 self.with_session(now, session, out, |session, view, out| {
@@ -421,9 +421,11 @@ impl Node {
         }
     }
 
-    fn on_ran(&mut self, work: &Work, seconds: f64) {
+    fn on_ran(&mut self, now: Timestamp, work: &Work, seconds: f64) {
         self.speed = self.speed.corrected(work, seconds, RUN_WEIGHT);
-        self.news |= self.speed.drift(&self.speed_told) > DRIFT_TOLD;
+        // A machine that is sometimes busy would say so ten times a second to everybody.
+        let soon = self.advertised.is_some_and(|last| now < last + DRIFT_TOLD_EVERY);
+        self.news |= !soon && self.speed.drift(&self.speed_told) > DRIFT_TOLD;
     }
 
     fn learn_speeds(&mut self, now: Timestamp, session: u64, runs: &[PieceRun]) {
@@ -527,6 +529,7 @@ impl Node {
             provider: cost::Provider {
                 speed: self.speed,
                 bandwidth: f64::INFINITY,
+                byte_seconds: 0.0,
                 memory_free: self.book.memory_free(),
             },
             slots: self.config.book.slots,
@@ -651,6 +654,7 @@ impl Node {
             ttl_ms: self.ttl_ms(),
             speed: self.speed,
             bandwidth: self.config.bandwidth,
+            byte_ps: self.config.byte_ps,
             memory_free: self.book.memory_free(),
             slots: if open { self.config.book.slots } else { 0 },
             ask: if open { ask } else { Ask { level: None, ..ask } },
@@ -685,5 +689,7 @@ fn piece_of(requester: NodeId, number: u64, index: u16) -> PieceId {
 
 /// How far one run moves the belief about this machine's speed.
 const RUN_WEIGHT: f64 = 0.1;
-/// A change of any op class's speed by more than this factor is told to the others at once.
+/// A change of any op class's speed by more than this factor is told to the others.
 const DRIFT_TOLD: f64 = 1.1;
+/// But no sooner after the last advert than this.
+const DRIFT_TOLD_EVERY: Duration = Duration::from_secs(1);

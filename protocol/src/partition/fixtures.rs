@@ -70,7 +70,8 @@ pub(super) fn node(n: u8) -> NodeId {
 
 /// A machine of this speed in all classes, with room for everything.
 pub(super) fn worker(n: u8, speed: u64, bandwidth: f64) -> Worker {
-    let provider = Provider { speed: Speed([speed; 5]), bandwidth, memory_free: u64::MAX };
+    let provider =
+        Provider { speed: Speed([speed; 5]), bandwidth, byte_seconds: 0.0, memory_free: u64::MAX };
     Worker { node: node(n), provider, sharers: 1, room: u16::MAX }
 }
 

@@ -120,7 +120,8 @@ impl Stages<'_> {
             let constant = self.case.constant(layers(&begin));
             let each = costs.iter().map(|(costs, worker)| {
                 let cost = &costs[place].0;
-                worker.stage(cost).max(worker.computing(cost) + constant)
+                let bytes = cost.bytes_in.saturating_add(cost.bytes_out);
+                worker.stage(cost).max(worker.computing(cost) + worker.handling(bytes) + constant)
             });
             (begin, each.fold(0.0, f64::max))
         };
@@ -188,6 +189,24 @@ mod tests {
         check(&[Conv; 3], &[20, 10], &[1, 1], 40.0);
         check(&[Conv, Conv, Pool], &[20, 10, 10], &[1, 2], 21.0);
         check(&[Conv, Pool], &[1000, 1], &[1], 0.42);
+    }
+
+    #[test]
+    fn machines_that_handle_bytes_slowly_get_less_to_compute() {
+        let layers = |byte_seconds: f64| {
+            let profile = chain(40, &[Kind::Conv; 8]);
+            let mut workers: Vec<Worker> = (1..3).map(|n| worker(n, 10, 1e6)).collect();
+            workers[0].provider.byte_seconds = byte_seconds;
+            let (goal, settings) = (Goal::Throughput, Settings::default());
+            let case = Case { profile: &profile, workers, requester: REQUESTER, goal, settings };
+            let found = lay_out(&case).expect("a plan");
+            let busy = case.predict(&found).bottleneck;
+            let first = found.segments.iter().flatten().filter(|(_, at)| *at == 0);
+            (first.map(|(piece, _)| piece.layers.len()).sum::<u16>(), busy)
+        };
+        let (free, dear) = (layers(0.0), layers(0.5));
+        assert_eq!(free.0, 4);
+        assert!(dear.0 < 4 && dear.1 > free.1, "{dear:?}");
     }
 
     /// The least bottleneck of all pipelines of whole pieces and strips, tried one by one.

@@ -128,7 +128,12 @@ mod tests {
     }
 
     fn worker(node: u8, speed: u64) -> Worker {
-        let provider = Provider { speed: Speed([speed; 5]), bandwidth: 10.0, memory_free: 100 };
+        let provider = Provider {
+            speed: Speed([speed; 5]),
+            bandwidth: 10.0,
+            byte_seconds: 0.0,
+            memory_free: 100,
+        };
         Worker { node: NodeId([node; 32]), provider, sharers: 1, room: u16::MAX }
     }
 

@@ -7,8 +7,8 @@
 //! it at its own rate and the other end's, whichever is less, and all that one sends at one cut
 //! before anybody has the whole of it.
 //!
-//! *The bottleneck* of a stream is the busiest of: each worker's computations for one inference,
-//! and each link's bytes in and out, apart, because links are full-duplex; or all transfers
+//! *The bottleneck* of a stream is the busiest of: each worker's processor, which computes and
+//! handles what comes and goes, and each link's bytes in and out, apart, because links are full-duplex; or all transfers
 //! together where the medium is shared. Transfers overlap with computing, and one request's with
 //! the next one's.
 //!
@@ -273,20 +273,27 @@ impl Case<'_> {
     }
 
     fn bottleneck(&self, segments: &[Vec<Task>]) -> f64 {
-        let mut computing = vec![0.0; self.workers.len()];
-        for task in segments.iter().flatten() {
-            computing[task.worker] += task.seconds;
-        }
-        computing.into_iter().fold(self.busiest_link(segments), f64::max)
+        let transfers = self.all_transfers(segments);
+        let busy = self.workers.iter().enumerate().map(|(at, worker)| {
+            let tasks = segments.iter().flatten().filter(|task| task.worker == at);
+            let ends = |all: &&Transfer| all.from == worker.node || all.to == worker.node;
+            let bytes: u64 = transfers.iter().filter(ends).map(|all| all.bytes).sum();
+            tasks.map(|task| task.seconds).sum::<f64>() + worker.handling(bytes)
+        });
+        busy.fold(self.busiest_link(&transfers), f64::max)
     }
 
-    fn busiest_link(&self, segments: &[Vec<Task>]) -> f64 {
+    fn all_transfers(&self, segments: &[Vec<Task>]) -> Vec<Transfer> {
         let mut all = segments.last().map_or(Vec::new(), |last| self.homeward(last));
         let befores = [&[][..]].into_iter().chain(segments.iter().map(Vec::as_slice));
         for (before, tasks) in befores.zip(segments) {
             all.extend(self.arrivals(before, tasks));
             all.extend(self.returns(tasks));
         }
+        all
+    }
+
+    fn busiest_link(&self, all: &[Transfer]) -> f64 {
         let sum = |of: &dyn Fn(&Transfer) -> Option<f64>| all.iter().filter_map(of).sum::<f64>();
         match self.settings.links {
             LinkModel::Shared => sum(&|all| Some(all.seconds())),

@@ -62,14 +62,20 @@ impl Worker {
 
     /// Seconds that the busiest of its processor and its link's two directions has to do for each
     /// inference of a stream; infinite if the weights don't fit. Transfers overlap with computing,
-    /// unlike in `T_ij`.
+    /// unlike in `T_ij`, but for what the processor has to do with every byte.
     #[must_use]
     pub fn stage(&self, piece: &PieceProfile) -> f64 {
         if !self.holds(piece) {
             return f64::INFINITY;
         }
         let link = piece.bytes_in.max(piece.bytes_out);
-        self.computing(piece).max(transfer(link, self.rate()))
+        let bytes = piece.bytes_in.saturating_add(piece.bytes_out);
+        (self.computing(piece) + self.handling(bytes)).max(transfer(link, self.rate()))
+    }
+
+    /// Seconds of its processor to take these bytes in or to send them: to encrypt and to copy.
+    pub(super) fn handling(&self, bytes: u64) -> f64 {
+        bytes as f64 * self.provider.byte_seconds * self.load()
     }
 
     /// Bytes per second of our share of its link.

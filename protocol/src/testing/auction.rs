@@ -164,8 +164,12 @@ impl<'a> Arena<'a> {
     fn forecast(&mut self, own: usize) -> Option<Forecast> {
         let Openings::Forecast { missing_percent } = self.openings else { return None };
         let mut forecast = Forecast::new(self.terms, session(own).requester);
-        let provider =
-            Provider { speed: Speed([1; 5]), bandwidth: f64::INFINITY, memory_free: u64::MAX };
+        let provider = Provider {
+            speed: Speed([1; 5]),
+            bandwidth: f64::INFINITY,
+            byte_seconds: 0.0,
+            memory_free: u64::MAX,
+        };
         for (number, book) in self.providers.iter().enumerate() {
             let (slots, ask) = (self.instance.capacity[number], book.ask());
             forecast.set_provider(node_id(number), &Stall { provider, slots, ask });

@@ -42,6 +42,7 @@ fn advert(g: &mut Gen) -> Advert {
             ttl_ms,
             speed: Speed(std::array::from_fn(|_| u64::arbitrary(g))),
             bandwidth: u64::arbitrary(g).max(1),
+            byte_ps: u32::arbitrary(g),
             memory_free: u64::arbitrary(g),
             slots: u16::arbitrary(g),
             ask: ask(g),

@@ -61,6 +61,8 @@ pub struct NodeAdvert {
     pub speed: Speed,
     /// Bytes per second of its link, in and out.
     pub bandwidth: u64,
+    /// Picoseconds of its processor for each byte that comes or goes.
+    pub byte_ps: u32,
     /// Bytes of weights that it can still take.
     pub memory_free: u64,
     /// The most pieces that it takes at once (`Q_j`); 0 for a node that only asks.

@@ -78,7 +78,12 @@ impl Dnn {
         bandwidth: f64,
     ) -> Option<Vec<PieceProfile>> {
         let profile = self.profile();
-        let provider = Provider { speed: machine.speed(), bandwidth, memory_free: u64::MAX };
+        let provider = Provider {
+            speed: machine.speed(),
+            bandwidth,
+            byte_seconds: 0.0,
+            memory_free: u64::MAX,
+        };
         let cuts = equal_cuts(&profile, pieces, &provider)?;
         let ranges = cuts.windows(2).map(|pair| LayerRange { first: pair[0], end: pair[1] });
         Some(ranges.map(|layers| profile.range(layers)).collect())

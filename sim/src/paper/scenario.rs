@@ -215,6 +215,7 @@ impl Scenario {
             let reach = |(place, (speed, memory)): (&Point, &(Speed, u64))| Provider {
                 speed: *speed,
                 bandwidth: radio::link(at.distance(*place), radio::shadow(&mut rng)),
+                byte_seconds: 0.0,
                 memory_free: *memory,
             };
             let providers: Vec<Provider> = places.iter().zip(&machines).map(reach).collect();

@@ -66,7 +66,7 @@ impl Outcome {
 #[must_use]
 pub fn worker(number: u8, speed: Speed, mbit: f64, memory: u64, sharers: u16) -> Worker {
     let bandwidth = if number == 0 { f64::INFINITY } else { mbit * BYTES_PER_MBIT };
-    let provider = Provider { speed, bandwidth, memory_free: memory };
+    let provider = Provider { speed, bandwidth, byte_seconds: 0.0, memory_free: memory };
     Worker { node: NodeId([number; 32]), provider, sharers, room: u16::MAX }
 }
 

@@ -7,8 +7,8 @@ use super::*;
 fn encode(frame: &Frame) -> Vec<u8> {
     let mut bytes = frame.encode_head().unwrap();
     frame.tensors.iter().for_each(|tensor| bytes.extend_from_slice(&tensor.data));
-    let checksum = checksum(&blake3::hash(&bytes));
-    bytes.extend_from_slice(&checksum);
+    let checksum = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 

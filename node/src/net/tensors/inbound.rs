@@ -24,7 +24,7 @@ use super::TensorConfig;
 use crate::{
     identity,
     net::{
-        frame::{self, CHECKSUM_BYTES, FIXED_BYTES, Frame, FrameError, Head},
+        frame::{CHECKSUM_BYTES, FIXED_BYTES, Frame, FrameError, Head},
         gate::{Gate, Pass},
         io::{invalid, read_bytes, within},
     },
@@ -173,7 +173,7 @@ impl Acceptor {
     ) -> io::Result<(Frame, Duration, OwnedSemaphorePermit)> {
         let progress = self.config.progress_timeout;
         let start = Instant::now();
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = crc32fast::Hasher::new();
         let head = read_head(reader, progress, &mut hasher).await?;
         let head_time = start.elapsed();
         let room = self.make_room(head.data_bytes()).await?;
@@ -185,7 +185,7 @@ impl Acceptor {
         let mut checksum = [0; CHECKSUM_BYTES];
         within(progress, "bytes", reader.read_exact(&mut checksum)).await?;
         let transfer = head_time + start.elapsed();
-        if checksum != frame::checksum(&hasher.finalize()) {
+        if checksum != hasher.finalize().to_le_bytes() {
             return Err(invalid(FrameError::Checksum));
         }
         let frame = head.into_frame(Bytes::from(data)).map_err(invalid)?;
@@ -206,13 +206,14 @@ type Reader = BufReader<ReadHalf<Stream>>;
 async fn read_head(
     reader: &mut Reader,
     progress: Duration,
-    hasher: &mut blake3::Hasher,
+    hasher: &mut crc32fast::Hasher,
 ) -> io::Result<Head> {
     let mut fixed = [0; FIXED_BYTES];
     within(progress, "bytes", reader.read_exact(&mut fixed)).await?;
     let mut rest = vec![0; Head::rest_bytes(&fixed).map_err(invalid)?];
     within(progress, "bytes", reader.read_exact(&mut rest)).await?;
-    hasher.update(&fixed).update(&rest);
+    hasher.update(&fixed);
+    hasher.update(&rest);
     Head::decode(&fixed, &rest).map_err(invalid)
 }
 

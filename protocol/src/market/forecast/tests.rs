@@ -21,7 +21,12 @@ fn ask(version: u64, level: Option<f64>, holders: u16) -> Ask {
 }
 
 fn stall(speed: u64, slots: u16) -> Stall {
-    let provider = Provider { speed: Speed([speed; OP_CLASSES]), bandwidth: 1e9, memory_free: 100 };
+    let provider = Provider {
+        speed: Speed([speed; OP_CLASSES]),
+        bandwidth: 1e9,
+        byte_seconds: 0.0,
+        memory_free: 100,
+    };
     Stall { provider, slots, ask: ask(0, Some(0.0), 0) }
 }
 
