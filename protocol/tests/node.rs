@@ -357,6 +357,38 @@ fn weights_are_waited_for_as_long_as_the_links_call_for() {
 }
 
 #[test]
+fn a_provider_that_turns_out_slower_gets_fewer_layers() {
+    let sizes = |table: &Table| {
+        let plans = table.events.iter().rev().filter_map(|(_, event)| match event {
+            Event::Ready { agreement, .. } => {
+                Some(agreement.pieces.iter().map(|p| (p.provider, p.layers.len())).collect())
+            }
+            _ => None,
+        });
+        plans.into_iter().next().unwrap_or_else(BTreeMap::new)
+    };
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open(0, throughput());
+    table.infer(0, 0..3);
+    assert_eq!(sizes(&table), BTreeMap::from([(node_id(1), 6), (node_id(2), 6)]));
+    // Three times as long as it claims.
+    for _ in 0..50 {
+        let (work, seconds) = (Work([6_000_000, 0, 0, 0, 0]), 1.8);
+        table.feed(node_id(2), Input::Ran { work, seconds });
+        table.pass(Duration::from_millis(400));
+    }
+    assert_eq!(sizes(&table), BTreeMap::from([(node_id(1), 9), (node_id(2), 3)]));
+    table.inputs_sent.clear();
+    table.answer(20);
+    table.infer(0, 3..9);
+    assert!(!table.inputs_sent.is_empty(), "it goes on");
+    table.answer(20);
+    let changes = table.events.len();
+    table.pass(Duration::from_secs(300));
+    assert_eq!(table.events.len(), changes, "and stays");
+}
+
+#[test]
 fn a_fixed_plan_is_never_recut() {
     let mut table = Table::new(&[ASKER, provider(30_000_000), provider(10_000_000)]);
     let plan = Plan::from_cuts(12, &[6]).expect("good cuts");

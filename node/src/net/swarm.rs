@@ -260,8 +260,9 @@ impl Net {
         if parsed.is_empty() {
             return;
         }
-        self.swarm.behaviour_mut().book.note(peer, parsed);
         self.contacts.hear(Instant::now(), peer);
+        self.contacts.note(&peer, &parsed);
+        self.swarm.behaviour_mut().book.note(peer, parsed);
     }
 
     /// Where this node can be dialled, as bytes for its adverts: addresses of its interfaces, then

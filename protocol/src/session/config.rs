@@ -50,6 +50,8 @@ pub struct Config {
     pub settle: Duration,
     /// How often the places of a running session are held against the prices of the day.
     pub review_every: Duration,
+    /// How often better cuts are looked for, twice as seldom after each time that some were found.
+    pub replan_every: Duration,
     /// A new place must be ready within this time, or the piece stays where it is. With
     /// `drain_max` it should be less than a lease: for so long two providers hold the piece.
     pub move_max: Duration,
@@ -99,6 +101,7 @@ impl Default for Config {
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
             review_every: Duration::from_secs(1),
+            replan_every: Duration::from_secs(8),
             move_max: Duration::from_secs(4),
             drain_max: Duration::from_secs(1),
             exclusion: Duration::from_secs(30),

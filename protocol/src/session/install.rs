@@ -118,6 +118,7 @@ impl Session {
         self.phase = Phase::Streaming;
         self.was_running = true;
         self.reviewed = now;
+        self.replan_at = now + self.replan_every(view.config);
         let agreement = self.agreement(now, &placement, &plan, view);
         let Wiring { inputs, outputs, .. } = self.wiring(&placement);
         out.push(Output::Wire { session: self.id.number, epoch, inputs, outputs });
@@ -212,14 +213,19 @@ impl Session {
     /// How long the providers have: several times what all weights take over the slowest of their
     /// links, since they may all come over one, the requester's.
     fn install_max(&self, view: &View<'_>) -> Duration {
+        let transfer = Duration::try_from_secs_f64(self.loading_seconds(view) * TRANSFERS_MAX);
+        let transfer = transfer.unwrap_or(INSTALL_LIMIT).min(INSTALL_LIMIT);
+        view.config.install_max.max(transfer)
+    }
+
+    /// What all weights take over the slowest link of the providers, in seconds.
+    pub(super) fn loading_seconds(&self, view: &View<'_>) -> f64 {
         let plan = self.plan.as_ref();
         let pieces = plan.into_iter().flat_map(Plan::pieces).map(|piece| self.profile.piece(piece));
         let bytes: f64 = pieces.map(|piece| piece.weight_bytes as f64).sum();
         let offers = self.installed.iter().filter_map(|node| view.offer(node));
         let slowest = offers.map(|offer| offer.provider.bandwidth).fold(f64::INFINITY, f64::min);
-        let transfer = Duration::try_from_secs_f64(bytes / slowest * TRANSFERS_MAX);
-        let transfer = transfer.unwrap_or(INSTALL_LIMIT).min(INSTALL_LIMIT);
-        view.config.install_max.max(transfer)
+        bytes / slowest
     }
 
     pub(super) fn check_stall(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {

@@ -11,6 +11,7 @@ mod install;
 mod matching;
 mod moves;
 mod planning;
+mod replan;
 mod report;
 mod requests;
 
@@ -84,6 +85,9 @@ pub struct Session {
     // When those that have not answered the last renewal are asked once more.
     renew_again: Option<Timestamp>,
     reviewed: Timestamp,
+    // When better cuts are looked for, and how often they were found.
+    replan_at: Timestamp,
+    replans: u32,
     reviews: u32,
     inquiries: u32,
     placed_at: Option<Timestamp>,
@@ -127,6 +131,8 @@ impl Session {
             renewed: now,
             renew_again: None,
             reviewed: now,
+            replan_at: now,
+            replans: 0,
             reviews: 0,
             inquiries: 0,
             placed_at: None,

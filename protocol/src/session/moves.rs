@@ -87,6 +87,7 @@ impl Session {
             self.reviewed = now;
             self.forecast = None;
             self.review(now, view, Moving::Running, out);
+            self.replan(now, view, out);
         }
     }
 

@@ -80,7 +80,10 @@ impl Net {
             BehaviourEvent::Market(event) => self.on_market(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 let now = Instant::now();
-                found.iter().for_each(|(peer, _)| self.contacts.hear(now, *peer));
+                for (peer, address) in &found {
+                    self.contacts.hear(now, *peer);
+                    self.contacts.note(peer, [address]);
+                }
             }
             // Expired records mean little: pings and connections tell who is alive.
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}

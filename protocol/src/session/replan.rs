@@ -1,0 +1,100 @@
+//! Better cuts for a session that streams. What providers were seen to take corrects what they
+//! claim, and others come and go: the plan that was best when the session opened need not be for
+//! long.
+//!
+//! New cuts cost a pause, in which weights travel and all is loaded anew. So they must gain more
+//! than that, and are looked for ever more seldom the more often they have changed.
+
+use super::{Config, Phase, Planning, Session, View};
+use crate::{
+    id::NodeId,
+    node::Output,
+    partition::{self, Goal, Planner, Worker},
+    plan::Plan,
+    time::Timestamp,
+};
+
+impl Session {
+    /// Changes the cuts if that gains enough: at the same providers where they form a pipeline,
+    /// else wherever the planner puts its strips.
+    pub(super) fn replan(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        let streams = self.planning == Planning::By(Planner::Pf, Goal::Throughput);
+        let at_rest = self.migration.is_none() && !self.bidder.is_reviewing();
+        if !streams || !at_rest || now < self.replan_at {
+            return;
+        }
+        self.replan_at = now + self.replan_every(view.config);
+        let Some(plan) = self.plan.clone() else { return };
+        let workers = self.workers_without_own(&plan, view);
+        let requester = self.id.requester;
+        let settings = partition::Settings { seed: self.id.number, ..view.config.plans() };
+        let (profile, places) = (&self.profile, &self.installed);
+        let present = partition::predict(profile, &plan, places, &workers, requester, &settings);
+        let Some(present) = present.map(|present| present.bottleneck) else { return };
+        let (goal, planner) = (Goal::Throughput, Planner::Pf);
+        if plan.is_pipeline() {
+            let find = |node: &NodeId| workers.iter().find(|worker| worker.node == *node).copied();
+            let order: Option<Vec<Worker>> = places.iter().map(find).collect();
+            let best = order.and_then(|order| partition::balance(profile, &order));
+            if let Some(best) = best.filter(|best| self.pays(present, best.bottleneck, view)) {
+                self.recut(now, best.plan, out);
+            }
+            return;
+        }
+        let best = partition::plan(planner, profile, &workers, requester, goal, &settings);
+        let safe = |order: &[NodeId]| {
+            let open = view.workers();
+            open.iter().all(|worker| {
+                let wanted = order.iter().filter(|node| **node == worker.node).count();
+                wanted <= usize::from(worker.room)
+            }) && order.iter().all(|node| open.iter().any(|worker| worker.node == *node))
+        };
+        let best = best.filter(|best| self.pays(present, best.bottleneck, view));
+        if best.is_some_and(|best| best.plan != plan && safe(&best.order)) {
+            self.replans += 1;
+            self.plan_again(now, view, out);
+        }
+    }
+
+    /// The places stay, and all is loaded anew.
+    fn recut(&mut self, now: Timestamp, plan: Plan, out: &mut Vec<Output>) {
+        self.replans += 1;
+        self.requests.hold_back(now);
+        self.plan = Some(plan.clone());
+        self.phase = Phase::Slicing;
+        out.push(Output::SessionChanged { session: self.id.number });
+        out.push(Output::Slice { session: self.id.number, plan });
+    }
+
+    /// Whether it is worth a pause to have this bottleneck instead of the present one.
+    fn pays(&self, present: f64, next: f64, view: &View<'_>) -> bool {
+        let gain = 1.0 - next / present;
+        gain > view.config.gain_min_running && gain * HORIZON_SECONDS > self.loading_seconds(view)
+    }
+
+    pub(super) fn replan_every(&self, config: &Config) -> std::time::Duration {
+        config.replan_every * (1 << self.replans.min(REPLANS_COUNTED))
+    }
+
+    /// The providers as they would be without this session.
+    fn workers_without_own(&self, plan: &Plan, view: &View<'_>) -> Vec<Worker> {
+        let without = |offer: super::Offer| {
+            let own = plan.pieces().iter().zip(&self.installed);
+            let own = own.filter(|(_, node)| **node == offer.node);
+            let weights: u64 =
+                own.clone().map(|(piece, _)| self.profile.piece(piece).weight_bytes).sum();
+            let own = u16::try_from(own.count()).unwrap_or(u16::MAX);
+            let others = offer.ask.holders.saturating_sub(own);
+            let mut provider = offer.provider;
+            provider.memory_free = provider.memory_free.saturating_add(weights);
+            let room = offer.slots.saturating_sub(others);
+            Worker { node: offer.node, provider, sharers: others.saturating_add(1), room }
+        };
+        view.offers().map(without).collect()
+    }
+}
+
+/// For so long a stream is taken to go on.
+const HORIZON_SECONDS: f64 = 60.0;
+/// After so many changes they are looked for no more seldom: at times, everything changes.
+const REPLANS_COUNTED: u32 = 5;
