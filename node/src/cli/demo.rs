@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use starling_engine::{Bytes, Model, Piece, Tensor, picture};
-use starling_protocol::{
-    partition::{Goal, Planner},
-    session::{Agreement, Planning},
-};
+use starling_protocol::{partition::Goal, session::Agreement};
 
 use super::{
     Failure, flock, infer,
     labels::{Guess, Labels},
+    planning::PlanArgs,
     report::{self, AuctionReport, PieceReport},
 };
 use crate::runtime::{self, PeerView, SessionNews, Started};
@@ -25,7 +23,8 @@ use children::Children;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   starling demo
-  starling demo --nodes 3 --json")]
+  starling demo --nodes 3 --json
+  starling demo --planner edgeci --goal latency")]
 pub(super) struct Args {
     /// How many node processes
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
@@ -33,6 +32,8 @@ pub(super) struct Args {
     /// Inferences for the throughput
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     inferences: u32,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,8 +81,8 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
     let (peers, discovery) = discover(&started, args.nodes).await?;
     say(&discovered(&peers, children, discovery));
 
-    let mut session =
-        started.handle.open(&model, Planning::By(Planner::Pf, Goal::Throughput)).await?;
+    let planning = args.plan.planning(&model, Goal::Throughput)?;
+    let mut session = started.handle.open(&model, planning.clone()).await?;
     let agreement = agree(&mut session).await?;
     let auction = AuctionReport::of(&agreement);
     let pieces = report::pieces(&agreement);
@@ -105,8 +106,8 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
     }
     session.close().await;
 
-    let throughput =
-        measure::throughput(&started, &model, &inputs, args.inferences, args.nodes, &say).await?;
+    let flock = measure::Flock { started: &started, model: &model, planning, nodes: args.nodes };
+    let throughput = measure::throughput(&flock, &inputs, args.inferences, &say).await?;
     started.handle.leave().await;
     let report = Report {
         nodes: args.nodes,

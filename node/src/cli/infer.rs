@@ -78,6 +78,8 @@ struct Outcome {
     /// The plan; nothing for a local run.
     agreement: Option<Agreement>,
     lost: Vec<NodeId>,
+    /// Of market messages, while inferences streamed.
+    round_trips: Vec<Duration>,
 }
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
@@ -136,7 +138,7 @@ async fn run_locally(
     args.load.tell(|| json!({"event": "ready", "pieces": []}));
     let streamed = args.load.stream(&Alone { worker, piece }, inputs, &bar).await?;
     bar.finish_and_clear();
-    Ok(Outcome { streamed, agreement: None, lost: Vec::new() })
+    Ok(Outcome { streamed, agreement: None, lost: Vec::new(), round_trips: Vec::new() })
 }
 
 /// This machine's own compute thread, and the whole model on it.
@@ -214,9 +216,12 @@ async fn infer(
     if let Some(agreed) = agreed {
         agreement = Agreement { pieces: agreement.pieces, ..agreed };
     }
+    // Those of the agreement and of the load are others.
+    started.handle.round_trips().await?;
     let bar = progress(args.load.total(inputs.len()));
     let streamed = args.load.stream(&session, inputs, &bar).await?;
     bar.finish_and_clear();
+    let round_trips = started.handle.round_trips().await?;
     let mut lost = Vec::new();
     while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
         tell(&args.load, &news);
@@ -228,7 +233,7 @@ async fn infer(
         }
     }
     session.close().await;
-    Ok(Outcome { streamed, agreement: Some(agreement), lost })
+    Ok(Outcome { streamed, agreement: Some(agreement), lost, round_trips })
 }
 
 /// What happens to a session, as a line of JSON.
@@ -273,6 +278,8 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
     let timings = report::timings(&streamed.traces);
     let pieces = outcome.agreement.as_ref().map(report::pieces).unwrap_or_default();
     let auction = outcome.agreement.as_ref().map(report::AuctionReport::of);
+    let round_trip_ms =
+        |share| report::quantile_ms(outcome.round_trips.iter().map(Duration::as_secs_f64), share);
     if json {
         let results: Vec<serde_json::Value> = names(args)
             .into_iter()
@@ -292,6 +299,11 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
                 "p50": streamed.latency_ms(0.5),
                 "p95": streamed.latency_ms(0.95),
                 "p99": streamed.latency_ms(0.99),
+            },
+            "market_round_trip_ms": {
+                "count": outcome.round_trips.len(),
+                "p50": round_trip_ms(0.5),
+                "p99": round_trip_ms(0.99),
             },
             "error_max": streamed.error,
             "local": args.local,

@@ -142,6 +142,14 @@ pub(super) fn millis(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e3
 }
 
+/// What this share of the times stays at or below, in milliseconds; 0 of none.
+pub(super) fn quantile_ms(seconds: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut seconds: Vec<f64> = seconds.into_iter().collect();
+    seconds.sort_unstable_by(f64::total_cmp);
+    let rank = (seconds.len() as f64 * share).ceil() as usize;
+    millis(seconds.get(rank.saturating_sub(1)).copied().unwrap_or(0.0))
+}
+
 /// A number to three digits behind the point.
 pub(super) fn round3(x: f64) -> f64 {
     (x * 1e3).round() / 1e3

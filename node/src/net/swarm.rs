@@ -137,7 +137,9 @@ pub(crate) struct Net {
     joined: HashSet<PeerId>,
     /// When each connection last answered a ping.
     alive: HashMap<ConnectionId, Instant>,
-    requests: HashMap<OutboundRequestId, NodeId>,
+    requests: HashMap<OutboundRequestId, (NodeId, Instant)>,
+    /// What the last of them took until they were answered.
+    round_trips: VecDeque<Duration>,
     /// Which peers have seen us at which address.
     observed: HashMap<Multiaddr, HashSet<PeerId>>,
     tick: Interval,
@@ -176,6 +178,7 @@ impl Net {
             joined: HashSet::new(),
             alive: HashMap::new(),
             requests: HashMap::new(),
+            round_trips: VecDeque::new(),
             observed: HashMap::new(),
             tick,
         })
@@ -229,7 +232,13 @@ impl Net {
             return self.events.push_back(undelivered("too many messages are under way"));
         }
         let id = self.swarm.behaviour_mut().market.send_request(&peer, message.clone());
-        self.requests.insert(id, to);
+        self.requests.insert(id, (to, Instant::now()));
+    }
+
+    /// From a market message to its answer, for the last of those that were answered since the last
+    /// call.
+    pub(crate) fn take_round_trips(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.round_trips).into()
     }
 
     /// Answers a request, with at most 64 messages.

@@ -38,6 +38,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<Option<Proposal>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
+    RoundTrips(oneshot::Sender<Vec<Duration>>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -136,6 +137,13 @@ impl Handle {
         let (reply, snapshot) = oneshot::channel();
         self.requests.send(Request::Snapshot(reply)).await.map_err(|_| STOPPED)?;
         snapshot.await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// From its market messages to their answers, since the last call.
+    pub(crate) async fn round_trips(&self) -> Result<Vec<Duration>, String> {
+        let (reply, round_trips) = oneshot::channel();
+        self.requests.send(Request::RoundTrips(reply)).await.map_err(|_| STOPPED)?;
+        round_trips.await.map_err(|_| STOPPED.to_owned())
     }
 
     /// Waits until `enough` says so of the others that offer compute, or `patience` is over.

@@ -475,6 +475,9 @@ impl Runtime {
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();
             }
+            Request::RoundTrips(reply) => {
+                reply.send(self.parts.net.take_round_trips()).ok();
+            }
             // Taken out by the loop, which it ends.
             Request::Leave(_) => {}
         }

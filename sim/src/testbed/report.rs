@@ -115,6 +115,9 @@ pub struct SessionReport {
     pub plan_changes: usize,
     /// Its pieces, in the places where they were last.
     pub pieces: Vec<PieceReport>,
+    /// From its market messages to their answers while it streamed: 99 % took no longer, in
+    /// milliseconds.
+    pub market_p99_ms: Option<f64>,
     /// Bids, rounds and messages of its first auction.
     pub auction: Option<serde_json::Value>,
 }
@@ -270,6 +273,7 @@ fn session_of(
         lost: log.lost.iter().map(|provider| board(provider)).collect(),
         plan_changes: log.plans.len().saturating_sub(1),
         pieces: pieces.collect(),
+        market_p99_ms: report.and_then(|report| report["market_round_trip_ms"]["p99"].as_f64()),
         auction: log.auction.clone(),
     }
 }

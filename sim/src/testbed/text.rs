@@ -33,6 +33,9 @@ fn session_text(session: &SessionReport) -> String {
         Some(error) => format!("  WRONG: {} outputs, off by up to {error:.1e}\n", session.wrong),
         None => "  no output\n".to_owned(),
     };
+    if let Some(p99) = session.market_p99_ms {
+        text += &format!("  market messages are answered within {p99:.0} ms (99 %)\n");
+    }
     if let Some(reason) = &session.failed {
         text += &format!("  FAILED: {reason}\n");
     }

@@ -5,11 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use starling_engine::{Model, Tensor};
-use starling_protocol::{
-    partition::{Goal, Planner},
-    plan::Plan,
-    session::Planning,
-};
+use starling_protocol::{plan::Plan, session::Planning};
 
 use crate::{
     cli::{Failure, infer, report},
@@ -28,24 +24,31 @@ pub(super) struct Throughput {
     speedup: f64,
 }
 
+/// What is measured.
+pub(super) struct Flock<'a> {
+    pub(super) started: &'a Started,
+    pub(super) model: &'a Model,
+    /// How the model is divided.
+    pub(super) planning: Planning,
+    pub(super) nodes: u16,
+}
+
 pub(super) async fn throughput(
-    started: &Started,
-    model: &Model,
+    flock: &Flock<'_>,
     inputs: &[Tensor],
     inferences: u32,
-    nodes: u16,
     say: &impl Fn(&str),
 ) -> Result<Throughput, Failure> {
+    let Flock { started, model, planning, nodes } = flock;
     let input = inputs.first().ok_or("no input")?;
     say(&format!("pipelined throughput over {inferences} inferences"));
-    let pieces =
-        open(started, model, &[Planning::By(Planner::Pf, Goal::Throughput)], input).await?;
+    let pieces = open(started, model, std::slice::from_ref(planning), input).await?;
     let flock = rate(&pieces, input, inferences).await?;
     close(pieces).await;
     say(&format!("  the flock, in pieces        {flock:>7.2} /s"));
     let layers = u16::try_from(model.layers().len())?;
     let whole = Planning::Fixed(Plan::from_cuts(layers, &[]).ok_or("a model of no layers")?);
-    let everywhere = open(started, model, &vec![whole; usize::from(nodes)], input).await?;
+    let everywhere = open(started, model, &vec![whole; usize::from(*nodes)], input).await?;
     let best = best_alone(&everywhere, input, inferences).await?;
     say(&format!("  the best node alone         {best:>7.2} /s"));
     let unsplit = rate(&everywhere, input, inferences).await?;

@@ -206,11 +206,7 @@ impl Stream<'_> {
 impl Streamed {
     /// The latency that this share of all inferences stays below, in milliseconds.
     pub(super) fn latency_ms(&self, share: f64) -> f64 {
-        let mut latencies = self.latencies.clone();
-        latencies.sort_unstable_by(f64::total_cmp);
-        let rank = (latencies.len() as f64 * share).ceil() as usize;
-        let seconds = latencies.get(rank.saturating_sub(1)).copied();
-        report::millis(seconds.unwrap_or(0.0))
+        report::quantile_ms(self.latencies.iter().copied(), share)
     }
 
     fn check(&self) -> Result<(), Failure> {

@@ -211,7 +211,7 @@ impl Net {
         match event {
             Event::Message { peer, message, .. } => self.on_market_message(&peer, message),
             Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(to) = self.requests.remove(&request_id) {
+                if let Some((to, _)) = self.requests.remove(&request_id) {
                     self.events.push_back(NetEvent::Undelivered { to, reason: error.to_string() });
                 }
             }
@@ -234,7 +234,11 @@ impl Net {
                 self.events.push_back(NetEvent::Request { from, message: request, reply });
             }
             request_response::Message::Response { request_id, response } => {
-                if let Some(from) = self.requests.remove(&request_id) {
+                if let Some((from, sent)) = self.requests.remove(&request_id) {
+                    if self.round_trips.len() == ROUND_TRIPS_MAX {
+                        self.round_trips.pop_front();
+                    }
+                    self.round_trips.push_back(sent.elapsed());
                     self.events.push_back(NetEvent::Reply { from, messages: response });
                 }
             }
@@ -281,3 +285,6 @@ fn port(address: &Multiaddr) -> Option<(&'static str, u16)> {
 /// up to 14 s, as it forgives the first failure and then waits for a new stream.
 const DEAD: Duration = Duration::from_secs(5);
 const OBSERVED_MAX: usize = 16;
+
+/// Round trips that are kept, until somebody asks for them.
+const ROUND_TRIPS_MAX: usize = 4096;
