@@ -3,7 +3,9 @@
 use std::{convert::Infallible, time::Duration};
 
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, gossipsub, identify,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport as _, connection_limits,
+    core::upgrade,
+    gossipsub, identify,
     identity::Keypair,
     mdns, noise, ping, request_response,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
@@ -35,8 +37,6 @@ pub(super) fn swarm(
     let behaviour = behaviour(&keypair, names, mdns)?;
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| setup(&error))?
         .with_quic_config(|mut config| {
             // The defaults, 10 and 15 MB, let two stalled readers starve the whole connection.
             config.max_stream_data = 4 << 20;
@@ -44,6 +44,17 @@ pub(super) fn swarm(
             config.max_concurrent_stream_limit = STREAMS_MAX;
             config
         })
+        .with_other_transport(|keypair| {
+            let noise = noise::Config::new(keypair)?;
+            let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+            let transport = tcp.map(|stream, _| {
+                hold_little_back(&stream.0);
+                stream
+            });
+            let upgraded = transport.upgrade(upgrade::Version::V1Lazy).authenticate(noise);
+            Ok(upgraded.multiplex(yamux::Config::default()))
+        })
+        .map_err(|error| setup(&error))?
         .with_behaviour(|_| behaviour)
         .map_err(|error: Infallible| setup(&error))?
         .with_swarm_config(|config| {
@@ -51,11 +62,26 @@ pub(super) fn swarm(
                 // Pings decide when a connection ends, and the limits how many there are.
                 .with_idle_connection_timeout(Duration::from_secs(24 * 3600))
                 .with_max_negotiating_inbound_streams(STREAMS_MAX as usize)
+                // A message goes out with its stream's name, and is answered in one round trip.
+                .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
         })
         .with_connection_timeout(Duration::from_secs(5))
         .build();
     Ok(swarm)
 }
+
+/// Streams share a connection fairly up to where the system buffers it. There tensors of megabytes
+/// would wait before a market message, which has half a second.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn hold_little_back(stream: &tokio::net::TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_MAX) {
+        tracing::debug!(%error, "what waits to be sent is not limited");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn hold_little_back(_: &tokio::net::TcpStream) {}
 
 fn behaviour(keypair: &Keypair, names: &Names, mdns: bool) -> Result<Behaviour, NetError> {
     let me = keypair.public().to_peer_id();
@@ -128,5 +154,8 @@ fn local_discovery(me: PeerId) -> Option<mdns::tokio::Behaviour> {
 const GOSSIP_BYTES_MAX: usize = 20 * 1024;
 /// Requests in both directions at a time on one connection: four times the pieces of one session.
 const MARKET_STREAMS_MAX: usize = 256;
+/// Bytes that wait in the system to be sent: 25 ms of a 20 Mbit/s link.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_MAX: u32 = 64 * 1024;
 /// Inbound streams of all protocols at a time on one connection.
 const STREAMS_MAX: u32 = 512;
