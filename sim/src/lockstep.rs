@@ -1,8 +1,8 @@
 //! The protocol's auction in synchronous rounds: the same books and bidders as on live nodes, with
 //! no network, clock or gossip between them.
 //!
-//! In a round, every piece without a place bids once, at the prices that were known when the round
-//! began. The providers judge the bids one by one, in a seeded order, and their answers and
+//! In a round, every piece without a place bids once, and every piece that may be turned out next
+//! may offer more for its place, at the prices that were known when the round began. The providers judge the bids one by one, in a seeded order, and their answers and
 //! evictions are heard at the round's end. This is the unit in which rounds of auctions are
 //! counted in the literature, and the fewest messages that the protocol can do with: nothing is
 //! lost or repeated, and nobody bids on an old price unless told to (`missing`).
@@ -40,7 +40,9 @@ use crate::{
 /// | count | is |
 /// |---|---|
 /// | `accepted`, `refused` | answers to bids |
+/// | `kept` | accepted bids of pieces for the places that they had |
 /// | `evicted` | places lost to a higher bid |
+/// | `released` | places given back for better ones |
 /// | `inquiries` | prices that were asked for because no advert told them |
 /// | `adverts` | asks that changed from one round to the next, each told to all once |
 /// | `placed_in_round_1` | pieces with a place after the first round |
@@ -90,6 +92,7 @@ struct Market {
 #[derive(Default)]
 struct Tally {
     accepted: u64,
+    kept: u64,
     refused: u64,
     evicted: u64,
     inquiries: u64,
@@ -405,12 +408,14 @@ impl Market {
         let bid = bid.expect("bidders bid");
         let (number, index, attempt) = (bid.piece.session.number, bid.piece.index, bid.attempt);
         let book = &mut self.books[provider];
+        let was_here = book.attempt_of(&bid.piece).is_some();
         let verdict = book.bid(NOW, &bid);
         let ask = book.ask();
         let mut parcels = Vec::new();
         match verdict {
             Verdict::Accepted { evicted } => {
                 self.tally.accepted += 1;
+                self.tally.kept += u64::from(was_here);
                 let message =
                     Message::Award { session: number, index, attempt, ask, lease_ms: LEASE_MS };
                 parcels.push(Parcel { provider, requester, message });
@@ -458,8 +463,7 @@ impl Market {
     fn solution(&self) -> Solution {
         let bids = self.requesters.iter().map(|requester| u64::from(requester.bidder.tally().bids));
         let bids: u64 = bids.sum();
-        let Tally { accepted, refused, evicted, inquiries, released, adverts, placed_in_round_1 } =
-            self.tally;
+        let Tally { accepted, kept, refused, evicted, inquiries, released, .. } = self.tally;
         Solution {
             assignment: self.requesters.iter().flat_map(Requester::places).collect(),
             rounds: self.rounds,
@@ -467,11 +471,13 @@ impl Market {
             messages: bids + accepted + refused + evicted + released + 2 * inquiries,
             counts: vec![
                 ("accepted", accepted),
+                ("kept", kept),
                 ("refused", refused),
                 ("evicted", evicted),
+                ("released", released),
                 ("inquiries", inquiries),
-                ("adverts", adverts),
-                ("placed_in_round_1", placed_in_round_1),
+                ("adverts", self.tally.adverts),
+                ("placed_in_round_1", self.tally.placed_in_round_1),
             ],
         }
     }
@@ -622,11 +628,13 @@ mod tests {
         fn what_is_counted_adds_up(instance: Instance, seed: u64) -> bool {
             let settings = Settings { seed, ..Settings::default() };
             let solution = run(&instance, &settings, Bidding::Plain);
-            let [accepted, refused, evicted] =
-                ["accepted", "refused", "evicted"].map(|name| solution.count(name));
+            let [accepted, kept, refused, evicted, released] =
+                ["accepted", "kept", "refused", "evicted", "released"]
+                    .map(|name| solution.count(name));
+            let placed = solution.assignment.iter().flatten().count() as u64;
             accepted + refused == solution.bids
-                && accepted - evicted == solution.assignment.iter().flatten().count() as u64
-                && solution.messages == 2 * solution.bids + evicted
+                && accepted - kept - evicted - released == placed
+                && solution.messages == 2 * solution.bids + evicted + released
                 && solution.rounds <= solution.bids
         }
     }
