@@ -48,6 +48,8 @@ impl Arbitrary for Mischief {
 pub enum Openings {
     /// With the best bid at the prices known.
     Plain,
+    /// The same, but every provider is expected to ask what a part of all pieces makes it ask.
+    Expected,
     /// With what a forecast ends at, each requester's own.
     Forecast {
         /// Of 100 pieces of others, it has not heard of this many.
@@ -60,8 +62,9 @@ pub enum Openings {
 impl Arbitrary for Openings {
     fn arbitrary(g: &mut Gen) -> Self {
         let forecast = |missing_percent| Self::Forecast { missing_percent };
-        *g.choose(&[Self::Plain, forecast(0), forecast(20), forecast(60), Self::Arbitrary])
-            .expect("not empty")
+        let plain = [Self::Plain, Self::Expected, Self::Arbitrary];
+        let all = [plain.as_slice(), &[forecast(0), forecast(20), forecast(60)]].concat();
+        *g.choose(&all).expect("not empty")
     }
 }
 
@@ -156,7 +159,12 @@ impl<'a> Arena<'a> {
             (0, feasible.collect())
         });
         let providers = self.instance.providers();
-        Bidder::new(session(number), self.terms, providers, attempt, seats.collect())
+        let mut bidder =
+            Bidder::new(session(number), self.terms, providers, attempt, seats.collect());
+        if self.openings == Openings::Expected {
+            bidder.expect(self.instance.pieces());
+        }
+        bidder
     }
 
     /// A requester's own forecast: it knows its own pieces, and those of the others that it has
@@ -190,7 +198,11 @@ impl<'a> Arena<'a> {
             let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
             let Requester { bidder, asks, .. } = &mut self.requesters[number];
             let quote = |node: &NodeId| Some(asks.get(node).copied().unwrap_or(UNHEARD));
-            let bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
+            let mut bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
+            // News of a place that was lost meanwhile may need a renewal, as reviews make.
+            if self.openings == Openings::Expected {
+                bids.extend(bidder.defend(self.now, &quote, &|_| true));
+            }
             self.send_bids(number, bids);
         }
     }
@@ -216,7 +228,7 @@ impl<'a> Arena<'a> {
         let pieces = bidder.states().count();
         match self.openings {
             Openings::Arbitrary => (0..pieces).map(|_| Some(self.any_opening())).collect(),
-            Openings::Plain | Openings::Forecast { .. } => Vec::new(),
+            Openings::Plain | Openings::Expected | Openings::Forecast { .. } => Vec::new(),
         }
     }
 
