@@ -9,7 +9,7 @@
 //! |---|---|
 //! | dense | one FLOP of a dense convolution as it is executed: output channels come in blocks of sixteen, and 3x3 convolutions with stride 1 need only the products of minimal filtering |
 //! | pointwise | one FLOP of a 1x1 convolution, output channels in blocks of sixteen |
-//! | depthwise | one FLOP of a convolution in groups, and some for the ends of each row |
+//! | depthwise | one FLOP of a convolution in groups, and some for the ends of each row; some for a value of a curved activation, which is arithmetic on what is in the nearest cache, too |
 //! | linear | half a weight that is read once from memory: a matrix product by one row is nothing else, and minimal filtering reads many |
 //! | memory | one value read or written; a pooling window's values and each call of a layer count as several |
 //!
@@ -26,7 +26,7 @@
 
 use crate::exec::kernels::BLOCK;
 use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered, parts};
-use crate::graph::{Conv, Layer, Op, TensorId, Window};
+use crate::graph::{Activation, Conv, Layer, Op, TensorId, Window};
 use crate::profile::OpClass;
 use crate::tensor::TensorInfo;
 
@@ -42,6 +42,7 @@ pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
         let sum = &mut work[class.index()];
         *sum = sum.saturating_add(units);
     };
+    add(OpClass::Depthwise, written.saturating_mul(layer.activation.map_or(0, bend)));
     match &layer.op {
         // The same bytes under another shape: not even a call.
         Op::Flatten | Op::Identity | Op::Reshape => {
@@ -108,6 +109,18 @@ fn convolve(
     }
 }
 
+/// What an activation costs for each value, in FLOPs: bounds and slopes, nothing, since they are
+/// applied to values in registers.
+fn bend(activation: Activation) -> u64 {
+    use Activation as A;
+    match activation {
+        A::Clip { .. } | A::LeakyRelu { .. } | A::Relu | A::ThresholdedRelu { .. } => 0,
+        A::HardSigmoid { .. } | A::HardSwish | A::Softsign => LINE,
+        A::Celu { .. } | A::Elu { .. } | A::Selu { .. } | A::Softplus | A::Tanh => EXPONENTIAL,
+        A::Gelu | A::GeluTanh | A::Mish | A::Sigmoid | A::Swish { .. } => EXPONENTIAL,
+    }
+}
+
 /// A matrix product: one row waits for the weights, and the others find them in the cache.
 fn multiply(weights: u64, flops: u64, add: &mut impl FnMut(OpClass, u64)) {
     let once = weights.saturating_mul(2);
@@ -142,6 +155,10 @@ fn chain<const N: usize>(factors: [u64; N]) -> u64 {
 const CALL: u64 = 5_000;
 /// The ends of an output row of a depthwise convolution, in FLOPs for each channel.
 const ROW_ENDS: u64 = 40;
+/// A value of an activation without an exponential, in FLOPs.
+const LINE: u64 = 3;
+/// A value of one that takes an exponential.
+const EXPONENTIAL: u64 = 25;
 /// A first layer's FLOPs cost more, in tenths: its few channels are read value by value.
 const PLANAR_TENTHS: u64 = 15;
 /// A value in a pooling window, in values moved.
@@ -192,5 +209,17 @@ mod tests {
             Probe::new(&[1, 16, 20, 20]).max_pool(2, 2),
             [0, 0, 0, 0, 16 * 500 + WINDOW * 4 * 16 * 100 + CALL],
         );
+    }
+
+    #[test]
+    fn curves_are_arithmetic() {
+        let model = Probe::new(&[1, 16, 20, 20]).conv(16, 3, 2, 1).build();
+        let units = |activation| {
+            let layer = Layer { activation: Some(activation), ..model.layers()[0].clone() };
+            work(&model.graph().tensors, &layer, 0)[OpClass::Depthwise.index()]
+        };
+        assert_eq!(units(Activation::Relu), 0);
+        assert_eq!(units(Activation::HardSwish), LINE * 16 * 100);
+        assert_eq!(units(Activation::Tanh), EXPONENTIAL * 16 * 100);
     }
 }
