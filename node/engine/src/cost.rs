@@ -57,6 +57,7 @@ pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
         Op::MaxPool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
         Op::AveragePool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
         Op::GlobalAveragePool => add(OpClass::Memory, read.saturating_mul(MEAN)),
+        Op::Binary(_) => add(OpClass::Memory, read.saturating_add(written)),
         op => add(OpClass::of(op), flops),
     }
     add(OpClass::Memory, CALL);
@@ -88,6 +89,8 @@ fn convolve(
             add(OpClass::Depthwise, by_definition);
             add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));
         }
+        // As a matrix product by one row.
+        OpClass::Pointwise if pixels == 1 => add(OpClass::Linear, by_definition),
         OpClass::Pointwise => add(OpClass::Pointwise, by_definition),
         _ if channels <= PLANAR_CHANNELS_MAX as u64 => {
             add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS);
@@ -164,7 +167,7 @@ const PLANAR_TENTHS: u64 = 15;
 /// A value in a pooling window, in values moved.
 const WINDOW: u64 = 3;
 /// A value in a mean over a whole image, in values moved: it is a chain of sums.
-const MEAN: u64 = 4;
+const MEAN: u64 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -202,7 +205,8 @@ mod tests {
             Probe::new(&[1, 16, 6, 6]).conv(16, 3, 1, 1),
             [2 * 256 * 16 * 9, 0, 0, 256 * 16 / 2, 32 * 36 + 9 * 16 * 16 + CALL],
         );
-        // One row is bound by its weights, the others are not.
+        // One row is bound by its weights, and one pixel, the others are not.
+        check(Probe::new(&[1, 32, 1, 1]).conv(16, 1, 1, 1), [0, 0, 0, 2 * 32 * 16, 48 + CALL]);
         check(Probe::new(&[1, 64]).gemm(32), [0, 0, 0, 2 * 64 * 32, CALL]);
         check(Probe::new(&[3, 64]).gemm(32), [0, 2 * 2 * 64 * 32, 0, 2 * 64 * 32, CALL]);
         check(

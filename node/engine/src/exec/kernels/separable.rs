@@ -128,7 +128,8 @@ impl Separable {
     /// Values from a block of a band to the next: an odd number of cache lines. A distance of a
     /// power of two would put all channels of a pixel into the same few of them.
     fn band_block(&self, rows: usize) -> usize {
-        (rows * self.depthwise.plane().out_size[1] | 1) * BLOCK
+        let pixels = rows * self.depthwise.plane().out_size[1];
+        (pixels | 1) * BLOCK
     }
 
     /// Values from a block of the rows that a band is made of to the next.

@@ -50,7 +50,7 @@ enum Main {
         isa: Isa,
         finish: Finish,
     },
-    Separable(Separable),
+    Separable(Box<Separable>),
     Unpack {
         channels: usize,
     },
@@ -218,7 +218,7 @@ fn load_separable(recipes: &[Recipe], source: Source<'_>, isa: Isa) -> (Main, us
         ) => Separable::new(isa, Some(widen), depthwise, narrow),
         _ => unreachable!("the plan makes this recipe of these"),
     };
-    (Main::Separable(main), images)
+    (Main::Separable(Box::new(main)), images)
 }
 
 fn load_dense(
