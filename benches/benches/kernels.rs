@@ -17,6 +17,10 @@ fn layers() -> Vec<(&'static str, Probe)> {
         ("pointwise 160-960@7", Probe::new(&[1, 160, 7, 7]).conv(960, 1, 1, 1)),
         ("depthwise 3x3 192@28", Probe::new(&[1, 192, 28, 28]).conv(192, 3, 1, 192)),
         ("depthwise 5x5 672@14", Probe::new(&[1, 672, 14, 14]).conv(672, 5, 1, 672)),
+        (
+            "separable 24-144-24@56",
+            Probe::new(&[1, 24, 56, 56]).conv(144, 1, 1, 1).conv(144, 3, 1, 144).conv(24, 1, 1, 1),
+        ),
         ("planar 7x7/2 3-64@224", Probe::new(&[1, 3, 224, 224]).conv(64, 7, 2, 1)),
         ("linear 4096-1000", Probe::new(&[1, 4096]).gemm(1000)),
         ("pool 2x2 64@112", Probe::new(&[1, 64, 112, 112]).max_pool(2, 2)),

@@ -103,16 +103,19 @@ impl Loaded {
         self.whole = self.whole.min(clock().saturating_sub(start));
     }
 
-    /// What each layer took. On a device that computes while the next layers are queued, layers
-    /// seem to take no time, and share what the whole took.
+    /// What the layers took, those that are computed in one go together. On a device that computes
+    /// while the next layers are queued, layers seem to take no time, and share what the whole took.
     fn rows(&self) -> Vec<Row> {
         let sum: f64 = self.layers.iter().map(Duration::as_secs_f64).sum();
         let late = (self.whole.as_secs_f64() / sum.max(SECONDS_MIN)).max(1.0);
-        let row = |(work, time): (&Work, &Duration)| Row {
-            work: work.map(|units| units as f64),
-            seconds: (time.as_secs_f64() * late).max(SECONDS_MIN),
+        let row = |group: &Vec<usize>| {
+            let of_class = |class: usize| {
+                group.iter().map(|&layer| self.work[layer][class] as f64).sum::<f64>()
+            };
+            let seconds: f64 = group.iter().map(|&layer| self.layers[layer].as_secs_f64()).sum();
+            Row { work: std::array::from_fn(of_class), seconds: (seconds * late).max(SECONDS_MIN) }
         };
-        self.work.iter().zip(&self.layers).map(row).collect()
+        self.piece.groups().iter().map(row).collect()
     }
 }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | dense | one FLOP of a dense convolution as it is executed: output channels come in blocks of sixteen, and 3x3 convolutions with stride 1 need only the products of minimal filtering |
 //! | pointwise | one FLOP of a 1x1 convolution, output channels in blocks of sixteen |
-//! | depthwise | one FLOP of a convolution in groups, and some for the ends of each row |
+//! | depthwise | one FLOP of a convolution in groups, and some for the ends of each row; some for a value of a curved activation, which is arithmetic on what is in the nearest cache, too |
 //! | linear | half a weight that is read once from memory: a matrix product by one row is nothing else, and minimal filtering reads many |
 //! | memory | one value read or written; a pooling window's values and each call of a layer count as several |
 //!
@@ -26,7 +26,7 @@
 
 use crate::exec::kernels::BLOCK;
 use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered, parts};
-use crate::graph::{Conv, Layer, Op, TensorId, Window};
+use crate::graph::{Activation, Conv, Layer, Op, TensorId, Window};
 use crate::profile::OpClass;
 use crate::tensor::TensorInfo;
 
@@ -42,6 +42,7 @@ pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
         let sum = &mut work[class.index()];
         *sum = sum.saturating_add(units);
     };
+    add(OpClass::Depthwise, written.saturating_mul(layer.activation.map_or(0, bend)));
     match &layer.op {
         // The same bytes under another shape: not even a call.
         Op::Flatten | Op::Identity | Op::Reshape => {
@@ -56,6 +57,7 @@ pub(crate) fn work(tensors: &[TensorInfo], layer: &Layer, flops: u64) -> Work {
         Op::MaxPool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
         Op::AveragePool(pool) => add(OpClass::Memory, pooled(&pool.window, read, written)),
         Op::GlobalAveragePool => add(OpClass::Memory, read.saturating_mul(MEAN)),
+        Op::Binary(_) => add(OpClass::Memory, read.saturating_add(written)),
         op => add(OpClass::of(op), flops),
     }
     add(OpClass::Memory, CALL);
@@ -87,6 +89,8 @@ fn convolve(
             add(OpClass::Depthwise, by_definition);
             add(OpClass::Depthwise, chain([ROW_ENDS, outputs, images, rows]));
         }
+        // As a matrix product by one row.
+        OpClass::Pointwise if pixels == 1 => add(OpClass::Linear, by_definition),
         OpClass::Pointwise => add(OpClass::Pointwise, by_definition),
         _ if channels <= PLANAR_CHANNELS_MAX as u64 => {
             add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS);
@@ -105,6 +109,18 @@ fn convolve(
             add(OpClass::Memory, transformed / 2);
         }
         _ => add(OpClass::Dense, by_definition),
+    }
+}
+
+/// What an activation costs for each value, in FLOPs: bounds and slopes, nothing, since they are
+/// applied to values in registers.
+fn bend(activation: Activation) -> u64 {
+    use Activation as A;
+    match activation {
+        A::Clip { .. } | A::LeakyRelu { .. } | A::Relu | A::ThresholdedRelu { .. } => 0,
+        A::HardSigmoid { .. } | A::HardSwish | A::Softsign => LINE,
+        A::Celu { .. } | A::Elu { .. } | A::Selu { .. } | A::Softplus | A::Tanh => EXPONENTIAL,
+        A::Gelu | A::GeluTanh | A::Mish | A::Sigmoid | A::Swish { .. } => EXPONENTIAL,
     }
 }
 
@@ -142,12 +158,16 @@ fn chain<const N: usize>(factors: [u64; N]) -> u64 {
 const CALL: u64 = 5_000;
 /// The ends of an output row of a depthwise convolution, in FLOPs for each channel.
 const ROW_ENDS: u64 = 40;
+/// A value of an activation without an exponential, in FLOPs.
+const LINE: u64 = 3;
+/// A value of one that takes an exponential.
+const EXPONENTIAL: u64 = 25;
 /// A first layer's FLOPs cost more, in tenths: its few channels are read value by value.
 const PLANAR_TENTHS: u64 = 15;
 /// A value in a pooling window, in values moved.
 const WINDOW: u64 = 3;
 /// A value in a mean over a whole image, in values moved: it is a chain of sums.
-const MEAN: u64 = 4;
+const MEAN: u64 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -185,12 +205,25 @@ mod tests {
             Probe::new(&[1, 16, 6, 6]).conv(16, 3, 1, 1),
             [2 * 256 * 16 * 9, 0, 0, 256 * 16 / 2, 32 * 36 + 9 * 16 * 16 + CALL],
         );
-        // One row is bound by its weights, the others are not.
+        // One row is bound by its weights, and one pixel, the others are not.
+        check(Probe::new(&[1, 32, 1, 1]).conv(16, 1, 1, 1), [0, 0, 0, 2 * 32 * 16, 48 + CALL]);
         check(Probe::new(&[1, 64]).gemm(32), [0, 0, 0, 2 * 64 * 32, CALL]);
         check(Probe::new(&[3, 64]).gemm(32), [0, 2 * 2 * 64 * 32, 0, 2 * 64 * 32, CALL]);
         check(
             Probe::new(&[1, 16, 20, 20]).max_pool(2, 2),
             [0, 0, 0, 0, 16 * 500 + WINDOW * 4 * 16 * 100 + CALL],
         );
+    }
+
+    #[test]
+    fn curves_are_arithmetic() {
+        let model = Probe::new(&[1, 16, 20, 20]).conv(16, 3, 2, 1).build();
+        let units = |activation| {
+            let layer = Layer { activation: Some(activation), ..model.layers()[0].clone() };
+            work(&model.graph().tensors, &layer, 0)[OpClass::Depthwise.index()]
+        };
+        assert_eq!(units(Activation::Relu), 0);
+        assert_eq!(units(Activation::HardSwish), LINE * 16 * 100);
+        assert_eq!(units(Activation::Tanh), EXPONENTIAL * 16 * 100);
     }
 }

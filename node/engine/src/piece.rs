@@ -133,6 +133,13 @@ impl Piece {
         Ok(self.program.run(inputs, &mut after_own))
     }
 
+    /// The layers of the model that are computed in one go, which
+    /// [`run_observed`](Self::run_observed) tells of one right after the other; in order.
+    pub fn groups(&self) -> Vec<Vec<usize>> {
+        let of_model = |own: Range<usize>| self.numbers[own].iter().copied().flatten().collect();
+        self.program.groups().into_iter().map(of_model).collect()
+    }
+
     fn check(&self, inputs: &[Tensor]) -> Result<(), RunError> {
         if inputs.len() != self.inputs.len() {
             return Err(RunError::InputCount { expected: self.inputs.len(), actual: inputs.len() });
@@ -180,4 +187,45 @@ fn with_source<R>(
 
 fn weight_bytes(layers: &[Layer]) -> u64 {
     layers.iter().flat_map(Layer::weights).map(|weight| weight.bytes().len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DeviceChoice;
+    use crate::probe::Probe;
+
+    /// A block of a network for phones after a first layer, for images of so many rows.
+    fn block(rows: usize) -> Model {
+        let first = Probe::new(&[1, 3, rows, 20]).conv(24, 3, 1, 1);
+        first.conv(72, 1, 1, 1).conv(72, 5, 1, 72).conv(40, 1, 1, 1).build()
+    }
+
+    fn load(model: &Model, layers: Range<usize>) -> Piece {
+        Piece::load(model, layers, DeviceChoice::Cpu).unwrap()
+    }
+
+    #[test]
+    fn convolutions_around_a_depthwise_one_are_computed_in_one_go() {
+        let groups = |rows: usize| load(&block(rows), 0..4).groups();
+        assert_eq!(groups(8), [vec![0], vec![1], vec![2], vec![3]]);
+        assert_eq!(groups(27), [vec![0], vec![1], vec![2, 3]]);
+        assert_eq!(groups(28), [vec![0], vec![1, 2, 3]]);
+        assert_eq!(load(&block(28), 1..3).groups(), [vec![1], vec![2]]);
+    }
+
+    #[test]
+    fn a_cut_between_them_changes_no_bit() {
+        for rows in [8, 27, 90] {
+            let model = block(rows);
+            let values = (0..3 * rows * 20).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
+            let input = [Tensor::from_f32(vec![1, 3, rows, 20], values).unwrap()];
+            let whole = load(&model, 0..4).run(&input).unwrap();
+            for cut in 1..4 {
+                let between = load(&model, 0..cut).run(&input).unwrap();
+                let parts = load(&model, cut..4).run(&between).unwrap();
+                assert_eq!(parts[0].as_f32(), whole[0].as_f32(), "{rows} rows, cut at {cut}");
+            }
+        }
+    }
 }

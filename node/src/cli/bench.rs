@@ -84,6 +84,8 @@ pub(super) struct Measured {
     runs: Vec<Duration>,
     /// The median of each layer.
     layers: Vec<Duration>,
+    /// The layers that are computed in one go.
+    groups: Vec<Vec<usize>>,
     peak_rss_bytes: Option<u64>,
 }
 
@@ -102,8 +104,9 @@ fn bench(path: &Path, args: &Args, pool: &rayon::ThreadPool) -> Result<NetworkRe
     let bar = progress(model.name(), u64::from(args.runs));
     let (runs, layers) = pool.install(|| time(&piece, &inputs, args.runs, &bar))?;
     bar.finish_and_clear();
-    let layers = attributed(layers, &model.profile().layers);
-    let measured = Measured { import, load, runs, layers, peak_rss_bytes: peak_rss() };
+    let groups = piece.groups();
+    let layers = attributed(layers, &groups, &model.profile().layers);
+    let measured = Measured { import, load, runs, layers, groups, peak_rss_bytes: peak_rss() };
     Ok(NetworkReport::new(path, &model, &piece, &measured, prediction, args.layers))
 }
 
@@ -136,13 +139,14 @@ fn time(
 
 /// Layers that are computed in one go are reported right after each other, and the first one seems
 /// to have taken all of the time. Gives it to the one with the most FLOPs.
-fn attributed(mut times: Vec<Duration>, costs: &[LayerCost]) -> Vec<Duration> {
-    let mut first = 0;
-    for next in 1..=times.len() {
-        if times.get(next).is_none_or(|time| *time > AT_ONCE) {
-            let most = (first..next).max_by_key(|&layer| costs[layer].flops).unwrap_or(first);
-            times.swap(first, most);
-            first = next;
+fn attributed(
+    mut times: Vec<Duration>,
+    groups: &[Vec<usize>],
+    costs: &[LayerCost],
+) -> Vec<Duration> {
+    for group in groups {
+        if let Some(&most) = group.iter().max_by_key(|&&layer| costs[layer].flops) {
+            times.swap(group[0], most);
         }
     }
     times
@@ -226,8 +230,6 @@ fn progress(name: &str, runs: u64) -> ProgressBar {
 const WARM_UP_RUNS: u32 = 2;
 /// The time that a starting node takes for it.
 const CALIBRATION: Duration = crate::runtime::CALIBRATION;
-/// No layer is as short as the time between two reports of the same step.
-const AT_ONCE: Duration = Duration::from_nanos(500);
 const NOISE_SEED: u64 = 0x5eed_cafe_f00d_d00d;
 
 #[cfg(test)]
@@ -254,8 +256,8 @@ mod tests {
         let tail = &costs[costs.len() - 3..];
         let times = [9_000, 70_000, 40].map(Duration::from_nanos).to_vec();
         let expected = [9_000, 40, 70_000].map(Duration::from_nanos);
-        assert_eq!(attributed(times, tail), expected);
-        assert_eq!(attributed(expected.to_vec(), tail), expected);
+        let groups = [vec![0], vec![1, 2]];
+        assert_eq!(attributed(times, &groups, tail), expected);
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl NetworkPrediction {
         median: Duration,
     ) -> Self {
         let seconds: f64 = predicted.iter().sum();
-        let layer_errors = layer_errors(predicted, &measured.layers);
+        let layer_errors = layer_errors(predicted, &measured.layers, &measured.groups);
         Self {
             ms: millis(seconds),
             error: round3(seconds / median.as_secs_f64() - 1.0),
@@ -293,11 +293,16 @@ fn layers_table(layers: &[LayerReport]) -> String {
     text
 }
 
-/// How far off each layer is, without the sign. Layers that take no time that a clock can tell,
-/// such as another shape for the same values, have no error; nor does what was not predicted.
-fn layer_errors(predicted: &[f64], measured: &[Duration]) -> Vec<f64> {
-    let pairs = predicted.iter().zip(measured).filter(|(_, time)| **time >= TIME_MIN);
-    pairs.map(|(seconds, time)| (seconds / time.as_secs_f64() - 1.0).abs()).collect()
+/// How far off each layer is, without the sign; layers that are computed in one go are one. Those
+/// that take no time that a clock can tell, such as another shape for the same values, have no
+/// error.
+fn layer_errors(predicted: &[f64], measured: &[Duration], groups: &[Vec<usize>]) -> Vec<f64> {
+    let error = |group: &Vec<usize>| {
+        let time: Duration = group.iter().map(|&layer| measured[layer]).sum();
+        let seconds: f64 = group.iter().map(|&layer| predicted[layer]).sum();
+        (time >= TIME_MIN).then(|| (seconds / time.as_secs_f64() - 1.0).abs())
+    };
+    groups.iter().filter_map(error).collect()
 }
 
 fn middle(mut values: Vec<f64>) -> f64 {
@@ -323,8 +328,9 @@ mod tests {
 
     #[test]
     fn errors_are_relative_and_skip_what_takes_no_time() {
-        let measured = [10, 0, 20].map(Duration::from_millis);
-        let errors = layer_errors(&[0.012, 1.0, 0.015], &measured);
+        let measured = [10, 0, 20, 0].map(Duration::from_millis);
+        let groups = [vec![0], vec![1], vec![2, 3]];
+        let errors = layer_errors(&[0.012, 1.0, 0.010, 0.005], &measured, &groups);
         assert_eq!(errors.len(), 2);
         assert!((errors[0] - 0.2).abs() < 1e-9 && (errors[1] - 0.25).abs() < 1e-9, "{errors:?}");
         assert_eq!(middle(vec![3.0, 1.0, 2.0]), 2.0);

@@ -77,20 +77,23 @@ impl Depthwise {
         let count = blocks(self.channels);
         self.plane.check(self.channels, input, count, residual, output);
         let bands = self.bands(crew.threads());
+        let [area, out_area] =
+            [self.plane.size, self.plane.out_size].map(|size| size[0] * size[1] * BLOCK);
         // SAFETY: every task writes its own rows of its own block.
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
         crew.for_each(count * bands.count(), |task| {
             let rows = bands.bounds(task % bands.count());
-            let [height, width] = self.band_size(rows);
-            let room = if self.is_small() { height * width * BLOCK } else { 0 };
-            with_scratch(room, |band| {
+            with_scratch(self.room(rows), |band| {
+                let block = task / bands.count();
                 let job = Job {
                     layer: self,
-                    block: task / bands.count(),
+                    block,
                     rows,
-                    input: input.as_ptr(),
-                    residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
-                    output: output.get(),
+                    input: input[block * area..].as_ptr(),
+                    residual: residual
+                        .map_or(std::ptr::null(), |residual| residual[block * out_area..].as_ptr()),
+                    // SAFETY: the block is one of the output's.
+                    output: unsafe { output.get().add(block * out_area) },
                     band: band.as_mut_ptr(),
                 };
                 // SAFETY: the lengths have been checked above.
@@ -99,11 +102,39 @@ impl Depthwise {
         });
     }
 
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    pub(super) fn plane(&self) -> Plane {
+        self.plane
+    }
+
     /// Enough bands of rows for all threads.
     fn bands(&self, threads: usize) -> Parts {
         let rows = self.plane.out_size[0];
         let wanted = if threads == 1 { 1 } else { TASKS_PER_THREAD * threads };
         Parts::new(rows, wanted.div_ceil(blocks(self.channels)).min(rows))
+    }
+
+    /// The first of the input rows that some output rows read, and the first after them.
+    pub(super) fn input_rows(&self, rows: (usize, usize)) -> (usize, usize) {
+        let (height, top) = (self.plane.size[0], self.window.padding[0].0);
+        let origin = rows.0 * self.window.stride[0];
+        let first = origin.saturating_sub(top).min(height);
+        let end = (origin + self.window.reach(0, rows.1 - rows.0)).saturating_sub(top);
+        (first, end.clamp(first, height))
+    }
+
+    /// How many input rows some output rows read at most.
+    pub(super) fn input_rows_most(&self, rows: usize) -> usize {
+        self.window.reach(0, rows).min(self.plane.size[0])
+    }
+
+    /// Values of the room for padded copies that these rows of a block need.
+    pub(super) fn room(&self, rows: (usize, usize)) -> usize {
+        let [height, width] = self.band_size(rows);
+        if self.is_small() { height * width * BLOCK } else { 0 }
     }
 
     fn is_small(&self) -> bool {
@@ -119,15 +150,18 @@ impl Depthwise {
 }
 
 /// A band of rows of one block.
-struct Job<'a> {
-    layer: &'a Depthwise,
-    block: usize,
-    rows: (usize, usize),
-    input: *const f32,
-    residual: *const f32,
-    output: *mut f32,
+pub(super) struct Job<'a> {
+    pub(super) layer: &'a Depthwise,
+    pub(super) block: usize,
+    pub(super) rows: (usize, usize),
+    /// Where the block's first row would be; the rows that the outputs read are there.
+    pub(super) input: *const f32,
+    /// The block's first row, or null.
+    pub(super) residual: *const f32,
+    /// Where the block's first row would be.
+    pub(super) output: *mut f32,
     /// Room for the padded input rows.
-    band: *mut f32,
+    pub(super) band: *mut f32,
 }
 
 impl Kernel for Job<'_> {
@@ -161,13 +195,11 @@ impl Job<'_> {
     #[inline(always)]
     unsafe fn sum_padded<L: Lanes>(&self) {
         let Depthwise { plane, window, tiles, .. } = self.layer;
-        let area = plane.size[0] * plane.size[1] * BLOCK;
         let band_size = self.layer.band_size(self.rows);
         let taps = window.kernel.map(|taps| (0, taps));
         // SAFETY: as the caller says; the band holds all that is read.
         unsafe {
-            let image = self.input.add(self.block * area);
-            pad::<L>(image, plane.size, window, self.rows.0, self.band, band_size);
+            pad::<L>(self.input, plane.size, window, self.rows.0, self.band, band_size);
             for row in self.rows.0..self.rows.1 {
                 let line = (row - self.rows.0) * window.stride[0] * band_size[1];
                 for tile in 0..tiles.count() {
@@ -183,13 +215,13 @@ impl Job<'_> {
 
     #[inline(always)]
     unsafe fn sum_in_place<L: Lanes>(&self) {
-        let [height, width] = self.layer.plane.size;
+        let [_, width] = self.layer.plane.size;
         let [down, across] = &self.layer.taps;
         let whole = across.whole();
         let tiles = Parts::of_most(whole.len(), L::PIXELS);
         for row in self.rows.0..self.rows.1 {
             let (first, end) = down.of(row);
-            let line = self.block * height + if first < end { down.at(row, first) } else { 0 };
+            let line = if first < end { down.at(row, first) } else { 0 };
             let tile = |column: usize| {
                 let (left, right) = across.of(column);
                 let x = if left < right { across.at(column, left) } else { 0 };
@@ -223,42 +255,43 @@ impl Job<'_> {
 #[inline(always)]
 unsafe fn sum_whole<L: Lanes, const B: usize, const P: usize>(job: &Job<'_>, tile: Tile) {
     let Window { kernel, stride, dilation, .. } = job.layer.window;
-    let [down, _] = tile.taps;
     // SAFETY: as the caller says.
     unsafe {
         match (kernel, stride[1], dilation) {
-            ([3, 3], 1, [1, 1]) if down == (0, 3) => sum_square::<L, P, 3, 1>(job, tile),
-            ([3, 3], 2, [1, 1]) if down == (0, 3) => sum_square::<L, P, 3, 2>(job, tile),
-            ([5, 5], 1, [1, 1]) if down == (0, 5) => sum_square::<L, P, 5, 1>(job, tile),
-            ([5, 5], 2, [1, 1]) if down == (0, 5) => sum_square::<L, P, 5, 2>(job, tile),
+            ([_, 3], 1, [1, 1]) => sum_lines::<L, P, 3, 1>(job, tile),
+            ([_, 3], 2, [1, 1]) => sum_lines::<L, P, 3, 2>(job, tile),
+            ([_, 5], 1, [1, 1]) => sum_lines::<L, P, 5, 1>(job, tile),
+            ([_, 5], 2, [1, 1]) => sum_lines::<L, P, 5, 2>(job, tile),
             _ => sum_tile::<L, B, P>(job, tile),
         }
     }
 }
 
-/// Computes `P` neighbouring outputs, `S` inputs apart, of a window of `K` by `K` which is inside.
+/// Computes `P` neighbouring outputs, `S` inputs apart, of a window of `K` columns which are all
+/// inside. Rows are counted: unrolled too, they would be more than the registers hold.
 ///
 /// # Safety
 /// As for [`sum_tile`].
 #[inline(always)]
-unsafe fn sum_square<L: Lanes, const P: usize, const K: usize, const S: usize>(
+unsafe fn sum_lines<L: Lanes, const P: usize, const K: usize, const S: usize>(
     job: &Job<'_>,
     tile: Tile,
 ) {
-    let Depthwise { weights, bias, .. } = job.layer;
+    let Depthwise { window, weights, bias, .. } = job.layer;
+    let (first, end) = tile.taps[0];
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = [L::load(bias.as_ptr().add(job.block * BLOCK)); P];
-        let mut weight = weights.as_ptr().add(job.block * K * K * BLOCK);
+        let mut weight = weights.as_ptr().add((job.block * window.kernel[0] + first) * K * BLOCK);
         let mut line = tile.input;
-        for _ in 0..K {
+        for _ in first..end {
             for column in 0..K {
                 let factor = L::load(weight.add(column * BLOCK));
                 for (p, sum) in sums.iter_mut().enumerate() {
                     *sum = L::load(line.add((p * S + column) * BLOCK)).mul_add(factor, *sum);
                 }
             }
-            weight = weight.add(K * BLOCK);
+            weight = weight.wrapping_add(K * BLOCK);
             line = line.wrapping_add(tile.below);
         }
         store(job, tile, sums);
@@ -306,15 +339,16 @@ unsafe fn store<L: Lanes, const P: usize>(job: &Job<'_>, tile: Tile, sums: [L; P
     let Depthwise { plane, finish, .. } = job.layer;
     // SAFETY: as the caller says.
     unsafe {
-        let out_row = job.block * plane.out_size[0] + tile.row;
-        let at = (out_row * plane.out_size[1] + tile.column) * BLOCK;
+        let at = (tile.row * plane.out_size[1] + tile.column) * BLOCK;
+        // The first row of all may be outside, but not the tile's.
+        let output = job.output.wrapping_add(at);
         for (p, mut sum) in sums.into_iter().enumerate() {
             if !job.residual.is_null() {
                 sum = sum.add(L::load(job.residual.add(at + p * BLOCK)));
             }
-            finish.apply(sum).store(job.output.add(at + p * BLOCK));
+            finish.apply(sum).store(output.add(p * BLOCK));
         }
-        finish.bend::<L>(job.output.add(at), P);
+        finish.bend::<L>(output, P);
     }
 }
 

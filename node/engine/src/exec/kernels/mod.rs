@@ -15,6 +15,7 @@
 //! | [`planar`] | the first layer, straight from planar images |
 //! | [`winograd`] | 3x3 convolutions with stride 1, by Winograd's minimal filtering |
 //! | [`depthwise`] | convolutions with one filter a channel |
+//! | [`separable`] | one of these and the 1x1 convolution after it, together |
 //! | [`linear`] | matrix products with a constant matrix |
 //! | [`pool`] | pooling |
 //! | [`blocks`] | layouts, sums, products and activations |
@@ -44,6 +45,7 @@ pub(crate) mod panels;
 pub(crate) mod planar;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
+pub(crate) mod separable;
 pub(crate) mod taps;
 pub(crate) mod tile;
 pub(crate) mod winograd;

@@ -8,7 +8,7 @@ use crate::graph::Window;
 /// one block of an image of `size`: zeros where the window is outside.
 ///
 /// # Safety
-/// The image and the room for the band are there, and the processor has the instruction set of
+/// These rows of the image and the room for the band are there, and the processor has the instruction set of
 /// `L`.
 #[inline(always)]
 pub(crate) unsafe fn pad<L: Lanes>(
@@ -35,7 +35,8 @@ pub(crate) unsafe fn pad<L: Lanes>(
                 L::splat(0.0).store(to.add(column * BLOCK));
             }
             let Some(source) = source else { continue };
-            let from = image.add(source * size[1] * BLOCK);
+            // The first row of all may not be there, but those that are read.
+            let from = image.wrapping_add(source * size[1] * BLOCK);
             for column in inside.0..inside.1 {
                 L::load(from.add((column - left) * BLOCK)).store(to.add(column * BLOCK));
             }

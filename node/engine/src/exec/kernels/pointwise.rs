@@ -45,7 +45,7 @@ impl Pointwise {
         residual: Option<&[f32]>,
         output: &mut [f32],
     ) {
-        let Plane { size, out_size } = self.plane;
+        let Plane { out_size, .. } = self.plane;
         let pixels = out_size[0] * out_size[1];
         self.plane.check(self.channels, input, self.panels.blocks(), residual, output);
         let split = Split::new(self, pixels, crew.threads());
@@ -56,24 +56,46 @@ impl Pointwise {
         let output = unsafe { Shared::new(output.as_mut_ptr()) };
         crew.for_each(split.parts * split.shares, |task| {
             let (part, share) = (task / split.shares, task % split.shares);
-            let mut job = Job {
+            let (first, last) = parts.bounds(part);
+            let product = Product {
                 layer: self,
-                input,
-                size,
-                out_size,
-                tiles: parts.bounds(part),
-                all_tiles: tiles,
+                pixels: (tiles.bounds(first).0, tiles.bounds(last - 1).1),
                 groups: shares.bounds(share),
                 residual: residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
                 output: output.get(),
-                packed: std::ptr::null_mut(),
+                out_block: pixels * BLOCK,
             };
+            let mut job = Job { product, input: input.as_ptr(), packed: std::ptr::null_mut() };
             with_scratch(job.packed_values(), |packed| {
                 job.packed = packed.as_mut_ptr();
                 // SAFETY: the lengths have been checked above.
                 unsafe { self.isa.run(job) }
             });
         });
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    pub(super) fn plane(&self) -> Plane {
+        self.plane
+    }
+
+    /// Blocks of output channels.
+    pub(super) fn blocks(&self) -> usize {
+        self.panels.blocks()
+    }
+
+    /// Groups of as many of these blocks as tiles sum at once.
+    pub(super) fn groups(&self) -> usize {
+        self.panels.groups()
+    }
+
+    /// The first block of a group, and the first after it.
+    pub(super) fn group_blocks(&self, group: usize) -> (usize, usize) {
+        let panel = self.panels.panel(group);
+        (panel.first, panel.first + panel.blocks)
     }
 }
 
@@ -99,18 +121,70 @@ impl Split {
     }
 }
 
-/// Some tiles by some groups.
+/// Some pixels by some groups.
+pub(super) struct Product<'a> {
+    pub(super) layer: &'a Pointwise,
+    pub(super) pixels: (usize, usize),
+    pub(super) groups: (usize, usize),
+    /// In the output's layout, or null.
+    pub(super) residual: *const f32,
+    /// Where the first pixel of the first block would be.
+    pub(super) output: *mut f32,
+    /// From a block of the output to the next.
+    pub(super) out_block: usize,
+}
+
+impl Product<'_> {
+    /// Sums all groups over all pixels, a tile after the other; `source` tells where a tile's first
+    /// value is, and how far apart its blocks are. It is given the tile's pixels, counted from the
+    /// product's first.
+    ///
+    /// # Safety
+    /// The values are there, there is room for the results, and the processor has the instruction
+    /// set of `L`.
+    #[inline(always)]
+    pub(super) unsafe fn sum<L: Lanes>(
+        &self,
+        source: impl Fn((usize, usize)) -> (*const f32, usize),
+    ) {
+        let Pointwise { channels, finish, panels, .. } = self.layer;
+        let tiles = self.tiles::<L>();
+        for group in self.groups.0..self.groups.1 {
+            let panel = panels.panel(group);
+            let next =
+                if group + 1 < self.groups.1 { panels.panel(group + 1).weights } else { &[] };
+            let lines = Parts::new(next.len() / BLOCK, tiles.count());
+            for tile in 0..tiles.count() {
+                let (from, to) = lines.bounds(tile);
+                let ahead = &next[from * BLOCK..to * BLOCK];
+                let (first, last) = tiles.bounds(tile);
+                let (input, block) = source((first, last));
+                let at = panel.first * self.out_block + (self.pixels.0 + first) * BLOCK;
+                // SAFETY: the tile's pixels are inside the output.
+                unsafe {
+                    let store = Store::at(at, self.output, self.residual, self.out_block, *finish);
+                    tiled!(
+                        L,
+                        panel.blocks,
+                        last - first,
+                        sum_tile(&panel, input, block, *channels, ahead, store)
+                    );
+                }
+            }
+        }
+    }
+
+    /// The pixels as they are summed at once.
+    #[inline(always)]
+    fn tiles<L: Lanes>(&self) -> Parts {
+        Parts::of_most(self.pixels.1 - self.pixels.0, L::PIXELS)
+    }
+}
+
+/// A product of pixels that are still blocks of an image.
 struct Job<'a> {
-    layer: &'a Pointwise,
-    input: &'a [f32],
-    size: [usize; 2],
-    out_size: [usize; 2],
-    tiles: (usize, usize),
-    /// All tiles of the image.
-    all_tiles: Parts,
-    groups: (usize, usize),
-    residual: *const f32,
-    output: *mut f32,
+    product: Product<'a>,
+    input: *const f32,
     /// Room for the pixels' channels, unless they are read where they are.
     packed: *mut f32,
 }
@@ -118,99 +192,61 @@ struct Job<'a> {
 impl Kernel for Job<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
+        let Pointwise { channels, plane, .. } = self.product.layer;
         // SAFETY: as the caller says; there is room for the pixels packed.
         unsafe {
             if self.in_place() {
-                self.sum::<L>(|tile| {
-                    let (first, _) = self.pixels(tile);
-                    (self.input.as_ptr().add(first * BLOCK), self.size[0] * self.size[1] * BLOCK)
-                });
+                let start = self.input.add(self.product.pixels.0 * BLOCK);
+                let image = plane.size[0] * plane.size[1] * BLOCK;
+                self.product.sum::<L>(|(first, _)| (start.add(first * BLOCK), image));
                 return;
             }
-            let depth = blocks(self.layer.channels) * BLOCK;
-            let start = self.pixels(self.tiles.0).0;
-            for tile in self.tiles.0..self.tiles.1 {
-                self.pack::<L>(tile, self.packed.add((self.pixels(tile).0 - start) * depth));
+            let depth = blocks(*channels) * BLOCK;
+            let tiles = self.product.tiles::<L>();
+            for tile in 0..tiles.count() {
+                self.pack::<L>(tiles.bounds(tile), self.packed.add(tiles.bounds(tile).0 * depth));
             }
-            self.sum::<L>(|tile| {
-                let (first, last) = self.pixels(tile);
-                (self.packed.cast_const().add((first - start) * depth), (last - first) * BLOCK)
-            });
+            let packed = self.packed.cast_const();
+            self.product
+                .sum::<L>(|(first, last)| (packed.add(first * depth), (last - first) * BLOCK));
         }
     }
 }
 
 impl Job<'_> {
     fn in_place(&self) -> bool {
-        self.layer.stride == [1, 1] && self.groups.1 - self.groups.0 <= GROUPS_IN_PLACE
+        let groups = self.product.groups;
+        self.product.layer.stride == [1, 1] && groups.1 - groups.0 <= GROUPS_IN_PLACE
     }
 
     fn packed_values(&self) -> usize {
         if self.in_place() {
             return 0;
         }
-        let pixels = self.pixels(self.tiles.1 - 1).1 - self.pixels(self.tiles.0).0;
-        pixels * blocks(self.layer.channels) * BLOCK
+        let (first, last) = self.product.pixels;
+        (last - first) * blocks(self.product.layer.channels) * BLOCK
     }
 
-    /// The pixels of a tile.
+    /// Copies the channels of some pixels, counted from the product's first, to
+    /// `[block][pixel][16]`.
     #[inline(always)]
-    fn pixels(&self, tile: usize) -> (usize, usize) {
-        self.all_tiles.bounds(tile)
-    }
-
-    /// Copies a tile's channels to `[block][pixel][16]`.
-    #[inline(always)]
-    unsafe fn pack<L: Lanes>(&self, tile: usize, packed: *mut f32) {
-        let (first, last) = self.pixels(tile);
-        let image = self.size[0] * self.size[1];
-        let [down, right] = self.layer.stride;
-        for pixel in first..last {
-            let at = if self.layer.stride == [1, 1] {
+    unsafe fn pack<L: Lanes>(&self, (first, last): (usize, usize), packed: *mut f32) {
+        let Pointwise { channels, plane, stride, .. } = self.product.layer;
+        let image = plane.size[0] * plane.size[1];
+        let [down, right] = *stride;
+        for i in 0..last - first {
+            let pixel = self.product.pixels.0 + first + i;
+            let at = if *stride == [1, 1] {
                 pixel
             } else {
-                pixel / self.out_size[1] * down * self.size[1] + pixel % self.out_size[1] * right
+                let [row, column] = [pixel / plane.out_size[1], pixel % plane.out_size[1]];
+                row * down * plane.size[1] + column * right
             };
-            for block in 0..blocks(self.layer.channels) {
+            for block in 0..blocks(*channels) {
                 // SAFETY: the pixel is inside the input, and the room is for all of them.
                 unsafe {
-                    let value = L::load(self.input.as_ptr().add((block * image + at) * BLOCK));
-                    value.store(packed.add((block * (last - first) + pixel - first) * BLOCK));
-                }
-            }
-        }
-    }
-
-    /// Sums all groups over all tiles; `source` tells a tile's first value, and how far apart its
-    /// blocks are.
-    #[inline(always)]
-    unsafe fn sum<L: Lanes>(&self, source: impl Fn(usize) -> (*const f32, usize)) {
-        let image = self.out_size[0] * self.out_size[1] * BLOCK;
-        for group in self.groups.0..self.groups.1 {
-            let panel = self.layer.panels.panel(group);
-            let next = if group + 1 < self.groups.1 {
-                self.layer.panels.panel(group + 1).weights
-            } else {
-                &[]
-            };
-            let lines = Parts::new(next.len() / BLOCK, self.tiles.1 - self.tiles.0);
-            for tile in self.tiles.0..self.tiles.1 {
-                let (from, to) = lines.bounds(tile - self.tiles.0);
-                let ahead = &next[from * BLOCK..to * BLOCK];
-                let (input, block) = source(tile);
-                let (first, last) = self.pixels(tile);
-                let at = panel.first * image + first * BLOCK;
-                // SAFETY: the tile's pixels are inside the output.
-                unsafe {
-                    let (output, finish) = (self.output, self.layer.finish);
-                    let store = Store::at(at, output, self.residual, image, finish);
-                    let channels = self.layer.channels;
-                    tiled!(
-                        L,
-                        panel.blocks,
-                        last - first,
-                        sum_tile(&panel, input, block, channels, ahead, store)
-                    );
+                    let value = L::load(self.input.add((block * image + at) * BLOCK));
+                    value.store(packed.add((block * (last - first) + i) * BLOCK));
                 }
             }
         }

@@ -159,7 +159,7 @@ impl Store {
     /// there is none.
     ///
     /// # Safety
-    /// Both are that long.
+    /// There is room for the tile.
     #[inline(always)]
     pub(crate) unsafe fn at(
         at: usize,
@@ -168,11 +168,11 @@ impl Store {
         block: usize,
         finish: Finish,
     ) -> Self {
+        // What starts in the middle of an image may say where that would start.
+        let output = output.wrapping_add(at);
         // SAFETY: as the caller says.
-        unsafe {
-            let residual = if residual.is_null() { residual } else { residual.add(at) };
-            Self { output: output.add(at), residual, block, finish }
-        }
+        let residual = if residual.is_null() { residual } else { unsafe { residual.add(at) } };
+        Self { output, residual, block, finish }
     }
 
     /// Stores the sums of `P` neighbouring pixels.

@@ -1,10 +1,10 @@
-//! What an own kernel does beside its own work: activations, and the sum that a convolution is part
-//! of.
+//! What an own kernel does beside its own work: activations, the sum that a convolution is part
+//! of, and the depthwise convolution before it.
 
 use std::collections::HashMap;
 
 use super::Source;
-use super::choose::Method;
+use super::choose::{Method, SMALL_MAP};
 use crate::exec::kernels::curve::Curve;
 use crate::exec::kernels::tile::Finish;
 use crate::graph::{Activation, Layer, Op, Operand, Reduce, Reduction, TensorId};
@@ -17,11 +17,7 @@ pub(super) fn residuals(
     source: Source<'_>,
     methods: &HashMap<usize, Method>,
 ) -> HashMap<usize, usize> {
-    let mut uses: HashMap<TensorId, usize> = HashMap::new();
-    let read = source.layers.iter().flat_map(|layer| &layer.inputs);
-    for &id in read.chain(source.outputs) {
-        *uses.entry(id).or_default() += 1;
-    }
+    let uses = uses(source);
     let made: HashMap<TensorId, usize> = source
         .layers
         .iter()
@@ -44,6 +40,64 @@ pub(super) fn residuals(
         Some((conv, i))
     };
     source.layers.iter().enumerate().filter_map(taken).collect()
+}
+
+/// Layers that are computed together: a depthwise convolution with the 1x1 convolutions around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Together {
+    /// The 1x1 convolution before it, where that pays.
+    pub(super) widen: Option<usize>,
+    pub(super) depthwise: usize,
+}
+
+/// What is computed together with each 1x1 convolution that alone reads a depthwise one.
+///
+/// Not where images are small: then threads share the channels, not the rows, and the caches hold
+/// everything anyway.
+pub(super) fn separables(
+    source: Source<'_>,
+    methods: &HashMap<usize, Method>,
+) -> HashMap<usize, Together> {
+    let uses = uses(source);
+    let made: HashMap<TensorId, usize> =
+        methods.keys().map(|&i| (source.layers[i].outputs[0], i)).collect();
+    // The layer that makes the only input of one, and has only this reader.
+    let before = |layer: usize, method: Method| {
+        let input = source.layers[layer].inputs[0];
+        let by = *made.get(&input).filter(|_| uses[&input] == 1)?;
+        let finished = finish(source.layers[by].activation).is_some();
+        (finished && methods[&by] == method).then_some(by)
+    };
+    let plain = |layer: usize| match &source.layers[layer].op {
+        Op::Conv(conv) => conv.groups == 1 && conv.window.stride == [1, 1],
+        _ => false,
+    };
+    let rows = |layer: usize| source.tensors[source.layers[layer].outputs[0].0].shape[2];
+    let depthwise = |layer: usize| {
+        let fits = methods[&layer] == Method::Pointwise && plain(layer) && rows(layer) > SMALL_MAP;
+        before(layer, Method::Depthwise).filter(|_| fits)
+    };
+    let widen = |layer: usize| {
+        let widen = before(depthwise(layer)?, Method::Pointwise)?;
+        // Where the two kinds alternate, each 1x1 convolution goes with what is before it.
+        let free = plain(widen) && depthwise(widen).is_none();
+        (free && rows(layer) >= WIDEN_ROWS).then_some(widen)
+    };
+    let taken = |&layer: &usize| {
+        let together = Together { widen: widen(layer), depthwise: depthwise(layer)? };
+        Some((layer, together))
+    };
+    methods.keys().filter_map(taken).collect()
+}
+
+/// How many layers read each tensor; to be an output of the piece counts as well.
+fn uses(source: Source<'_>) -> HashMap<TensorId, usize> {
+    let mut uses = HashMap::new();
+    let read = source.layers.iter().flat_map(|layer| &layer.inputs);
+    for &id in read.chain(source.outputs) {
+        *uses.entry(id).or_default() += 1;
+    }
+    uses
 }
 
 /// Whether these are the means of images.
@@ -89,6 +143,10 @@ fn curve(activation: Activation) -> Option<Curve> {
         | Activation::ThresholdedRelu { .. } => return None,
     })
 }
+
+/// Rows from which on a 1x1 convolution before a depthwise one is computed with it: threads repeat
+/// the rows where their parts meet, and fewer rows fit the caches.
+const WIDEN_ROWS: usize = 28;
 
 #[cfg(test)]
 mod tests {

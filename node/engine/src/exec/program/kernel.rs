@@ -14,6 +14,7 @@ use crate::exec::kernels::panels::{Filters, Release};
 use crate::exec::kernels::planar::Planar;
 use crate::exec::kernels::pointwise::Pointwise;
 use crate::exec::kernels::pool::Pool;
+use crate::exec::kernels::separable::Separable;
 use crate::exec::kernels::tile::Finish;
 use crate::exec::kernels::winograd::Winograd;
 use crate::exec::kernels::{Isa, Plane};
@@ -49,6 +50,7 @@ enum Main {
         isa: Isa,
         finish: Finish,
     },
+    Separable(Box<Separable>),
     Unpack {
         channels: usize,
     },
@@ -81,6 +83,7 @@ impl Kernel {
             }
             &Recipe::Join { join, finish } => (Main::Join { isa, join, finish }, 1),
             &Recipe::Scale { finish, images } => (Main::Scale { isa, finish }, images),
+            Recipe::Separable(recipes) => load_separable(recipes, source, isa),
             &Recipe::Concat { images } => (Main::Concat, images),
             &Recipe::Pack { channels, images } => (Main::Pack { channels }, images),
             &Recipe::Unpack { channels, images } => (Main::Unpack { channels }, images),
@@ -150,6 +153,7 @@ impl Main {
             Self::Planar(kernel) => kernel.run(crew, first, second, output),
             Self::Pointwise(kernel) => kernel.run(crew, first, second, output),
             Self::Pool(kernel) => kernel.run(crew, first, output),
+            Self::Separable(kernel) => kernel.run(crew, first, second, output),
             Self::Unpack { channels } => unpack(crew, *channels, first, output),
             Self::Winograd(kernel) => kernel.run(crew, first, second, output),
         }
@@ -196,6 +200,25 @@ fn load_conv(
     let main = Main::Parts((0..parts).map(part).collect());
     all.packed(0..all.outputs);
     main
+}
+
+/// Two or three convolutions that are computed together, and for how many images.
+fn load_separable(recipes: &[Recipe], source: Source<'_>, isa: Isa) -> (Main, usize) {
+    let kernels: Vec<_> = recipes.iter().map(|one| Kernel::load(one, source, isa)).collect();
+    let images = kernels[0].images;
+    let mut backwards = kernels.into_iter().rev().map(|kernel| kernel.main);
+    let main = match (backwards.next(), backwards.next(), backwards.next()) {
+        (Some(Main::Pointwise(narrow)), Some(Main::Depthwise(depthwise)), None) => {
+            Separable::new(isa, None, depthwise, narrow)
+        }
+        (
+            Some(Main::Pointwise(narrow)),
+            Some(Main::Depthwise(depthwise)),
+            Some(Main::Pointwise(widen)),
+        ) => Separable::new(isa, Some(widen), depthwise, narrow),
+        _ => unreachable!("the plan makes this recipe of these"),
+    };
+    (Main::Separable(Box::new(main)), images)
 }
 
 fn load_dense(

@@ -12,6 +12,7 @@ mod kernel;
 mod lives;
 mod plan;
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use burn::tensor::Device;
@@ -91,6 +92,19 @@ impl Program {
     /// What the program holds and needs.
     pub(crate) fn memory(&self) -> Memory {
         self.plan.memory
+    }
+
+    /// The layers that are done at the same time, in order.
+    pub(crate) fn groups(&self) -> Vec<Range<usize>> {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        let ends = self.plan.steps.iter().map(|step| step.done).chain([self.plan.layers]);
+        for end in ends {
+            let first = groups.last().map_or(0, |last| last.end);
+            if first < end {
+                groups.push(first..end);
+            }
+        }
+        groups
     }
 
     /// Runs once; `after_layer` is told the number of each layer that is done, from 0.

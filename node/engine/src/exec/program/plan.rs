@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Source;
 use super::choose::{self, Method};
-use super::fuse::{finish, is_image_mean, residuals};
+use super::fuse::{Together, finish, is_image_mean, residuals, separables};
 use super::lives::Part;
 use crate::exec::kernels::blocks::Join;
 use crate::exec::kernels::panels::Panels;
@@ -105,6 +105,8 @@ pub(crate) enum Recipe {
         finish: Finish,
         images: usize,
     },
+    /// A depthwise convolution with the 1x1 convolutions around it: a recipe for each.
+    Separable(Vec<Recipe>),
     Unpack {
         channels: usize,
         images: usize,
@@ -181,6 +183,8 @@ pub(super) struct Planner<'a> {
     forms: HashMap<TensorId, Forms>,
     /// Convolutions that wait for the sum that they become a part of, by their output.
     postponed: HashMap<TensorId, usize>,
+    /// To some 1x1 convolutions, what is computed with them.
+    separables: HashMap<usize, Together>,
     pub(super) steps: Vec<Step>,
     pub(super) recipes: Vec<Recipe>,
     pub(super) buffers: Vec<usize>,
@@ -203,6 +207,7 @@ impl<'a> Planner<'a> {
                 .map(|(i, &id)| (id, Forms { input: Some(i), ..Forms::default() }))
                 .collect(),
             postponed: HashMap::new(),
+            separables: separables(source, methods),
             steps: Vec::new(),
             recipes: Vec::new(),
             buffers: Vec::new(),
@@ -215,13 +220,18 @@ impl<'a> Planner<'a> {
 
     fn plan(mut self) -> Plan {
         let residuals = residuals(self.source, self.methods);
+        let with_others: HashSet<usize> = self
+            .separables
+            .values()
+            .flat_map(|one| one.widen.into_iter().chain([one.depthwise]))
+            .collect();
         for index in 0..self.source.layers.len() {
             let layer = &self.source.layers[index];
             if residuals.contains_key(&index) {
                 self.postponed.insert(layer.outputs[0], index);
                 continue;
             }
-            if !self.own(index, layer) {
+            if !with_others.contains(&index) && !self.own(index, layer) {
                 self.burn(index, layer);
             }
         }
@@ -418,23 +428,43 @@ impl<'a> Planner<'a> {
         residual: Option<TensorId>,
         finish: Finish,
     ) {
-        let conv_layer = &self.source.layers[conv_index];
-        let method = self.methods[&conv_index];
-        let (input, output) = (conv_layer.inputs[0], layer.outputs[0]);
-        let input_place = match method {
+        let output = layer.outputs[0];
+        let last = self.conv_recipe(conv_index, output, finish);
+        let (first, recipe) = match self.separables.get(&conv_index).copied() {
+            Some(Together { widen, depthwise }) => {
+                let widened = widen.map(|layer| self.part_recipe(layer));
+                let recipes = widened.into_iter().chain([self.part_recipe(depthwise), last]);
+                (widen.unwrap_or(depthwise), Recipe::Separable(recipes.collect()))
+            }
+            None => (conv_index, last),
+        };
+        let input = self.source.layers[first].inputs[0];
+        let input_place = match self.methods[&first] {
             Method::Planar => self.planar(index, input),
             _ => self.blocked(index, input),
         };
         let mut inputs = vec![input_place];
         inputs.extend(residual.map(|id| self.blocked(index, id)));
-        let (images, channels, plane) = self.geometry(input, output);
-        if let Op::Conv(conv) = &conv_layer.op {
-            self.weights += method.weight_bytes(conv);
-        }
-        let recipe = Recipe::Conv { layer: conv_index, method, channels, plane, finish, images };
         let len = blocked_len(self.info(output));
         let buffer = self.compute(index, recipe, inputs, len);
         self.set(output, |forms| forms.blocked = Some(buffer));
+    }
+
+    /// How a convolution is made that is computed with the one after it.
+    fn part_recipe(&mut self, index: usize) -> Recipe {
+        let layer = &self.source.layers[index];
+        let finish = finish(layer.activation).expect("only those that have one are chosen");
+        self.conv_recipe(index, layer.outputs[0], finish)
+    }
+
+    /// How one convolution is made, whose weights are counted here.
+    fn conv_recipe(&mut self, index: usize, output: TensorId, finish: Finish) -> Recipe {
+        let (layer, method) = (&self.source.layers[index], self.methods[&index]);
+        if let Op::Conv(conv) = &layer.op {
+            self.weights += method.weight_bytes(conv);
+        }
+        let (images, channels, plane) = self.geometry(layer.inputs[0], output);
+        Recipe::Conv { layer: index, method, channels, plane, finish, images }
     }
 
     /// Images, input channels and sizes of a layer from images to images.
