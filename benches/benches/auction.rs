@@ -87,6 +87,7 @@ fn advert() -> Advert {
             20_000_000_000,
             5_000_000_000,
         ]),
+        byte_ps: 0,
         bandwidth: 12_500_000,
         memory_free: 1 << 30,
         slots: 8,

@@ -197,6 +197,13 @@ fn damaged_operators_never_panic_even_when_they_run() {
     assert!(ran > 1_000 && refused > 1_000, "{ran} ran, {refused} refused");
 }
 
+#[test]
+fn an_exponent_that_burn_takes_for_a_huge_integer_is_refused() {
+    let mut bytes = fs::read(fixture("operators/norm_lrn.onnx")).unwrap();
+    Damage::Flip { at: 967_197_581_877_900_202, bit: 6 }.apply(&mut bytes);
+    assert!(matches!(import_and_run(&bytes), Outcome::Refused));
+}
+
 enum Outcome {
     Ran,
     Refused,

@@ -172,10 +172,10 @@ impl Loader {
     pub(super) fn finish(
         &mut self,
         computed: Computed,
-        result: Result<Made, FailureReason>,
+        result: &Result<Made, FailureReason>,
     ) -> Vec<Outcome> {
         let orders = self.loading.remove(&computed).unwrap_or_default();
-        if let Ok(Made { piece, known }) = &result {
+        if let Ok(Made { piece, known }) = result {
             self.loaded.insert(computed, (Arc::downgrade(piece), known.clone()));
         }
         let outcome = |order: LoadOrder| {

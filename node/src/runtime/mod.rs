@@ -416,7 +416,7 @@ impl Runtime {
             Inner::EdgeFailed { piece, epoch } => self.feed(Input::EdgeFailed { piece, epoch }),
             Inner::Ran { work, seconds } => self.feed(Input::Ran { work, seconds }),
             Inner::Loaded { computed, result } => {
-                for outcome in self.parts.loader.finish(computed, result) {
+                for outcome in self.parts.loader.finish(computed, &result) {
                     self.on_loaded(outcome);
                 }
             }

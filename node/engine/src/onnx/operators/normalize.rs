@@ -138,6 +138,10 @@ pub(crate) fn lrn(view: &NodeView<'_>) -> Result<Reading> {
     }
     let float = |name: &str, default| view.float(name).unwrap_or(default);
     let (alpha, beta, bias) = (float("alpha", 1e-4), float("beta", 0.75), float("bias", 1.0));
+    // Burn takes an exponent without a fraction for an integer, which this is then too large for.
+    if beta.is_nan() || beta.abs() > LRN_BETA_MAX {
+        return Err(view.error(format!("beta {beta} is not a number up to {LRN_BETA_MAX}")));
+    }
     Ok(same(arguments, Normalize::Lrn { size, alpha, beta, bias }))
 }
 
@@ -168,3 +172,6 @@ fn same(arguments: Arguments, normalize: Normalize) -> Reading {
     let shape = arguments.shape(0).to_vec();
     arguments.one(Op::Normalize(normalize), DType::F32, shape)
 }
+
+/// Far beyond any model's exponent.
+const LRN_BETA_MAX: f32 = 1e6;
