@@ -132,11 +132,15 @@ async fn find(
         let mut stream = open(control, &names, peer).await?;
         match ask(&mut stream, &id).await {
             Ok(found) => break (stream, found),
+            // The stream's name is agreed with the first bytes: it is none of the other side's.
+            Err(FetchError::Broken(error)) if error.kind() == io::ErrorKind::Other => {
+                return Err(FetchError::Unreachable(error.to_string()));
+            }
             // A stream that comes while the other side's accept loop is busy ends like this.
             Err(FetchError::Broken(error)) if attempt < ATTEMPTS => {
                 tracing::debug!(%from, %id, %error, "stream not taken, opening another");
                 tokio::time::sleep(pause).await;
-                (attempt, pause) = (attempt + 1, pause * 2);
+                (attempt, pause) = (attempt + 1, (pause * 2).min(RETRY_PAUSE_MAX));
             }
             Err(error) => return Err(error),
         }
@@ -248,5 +252,6 @@ const NOT_HELD: u8 = 0;
 const FOUND: u8 = 1;
 const CONNECT: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_secs(5);
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 12;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -140,5 +140,5 @@ fn many_tensors_within_the_limit_may_be_beyond_it_together() {
 fn the_layout_stays() {
     let sent = Frame { trace: vec![timing(4)], ..frame(vec![tensor(&[1, 2])]) };
     let digest = blake3::hash(&encode(&sent)).to_hex();
-    assert_eq!(&digest[..16], "c20265da473535df");
+    assert_eq!(&digest[..16], "f692eca45dd06426");
 }
