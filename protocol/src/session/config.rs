@@ -104,7 +104,7 @@ impl Default for Config {
             settle: Duration::from_millis(30),
             reviews_max: 8,
             review_every: Duration::from_secs(1),
-            replan_every: Duration::from_secs(8),
+            replan_every: Duration::from_secs(4),
             move_max: Duration::from_secs(4),
             drain_max: Duration::from_secs(1),
             exclusion: Duration::from_secs(30),

@@ -8,6 +8,7 @@
 use super::{Config, Phase, Planning, Session, View};
 use crate::{
     id::NodeId,
+    market::Candidate,
     node::Output,
     partition::{self, Goal, Planner, Worker},
     plan::Plan,
@@ -18,9 +19,8 @@ impl Session {
     /// Changes the cuts if that gains enough: at the same providers where they form a pipeline,
     /// else wherever the planner puts its strips.
     pub(super) fn replan(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        let streams = self.planning == Planning::By(Planner::Pf, Goal::Throughput);
         let at_rest = self.migration.is_none() && !self.bidder.is_reviewing();
-        if !streams || !at_rest || now < self.replan_at {
+        if !self.streams() || !at_rest || now < self.replan_at {
             return;
         }
         self.replan_at = now + self.replan_every(view.config);
@@ -54,6 +54,36 @@ impl Session {
             self.replans += 1;
             self.plan_again(now, view, out);
         }
+    }
+
+    /// Of the candidates for each piece of a pipeline that streams, those at which it would not hold
+    /// up the others. The cuts are fitted to the places: a piece that moves to a machine with a
+    /// better price, and half the speed, gains nothing for a stream.
+    pub(super) fn keep_pace(&self, candidates: &mut [Vec<Candidate>], view: &View<'_>) {
+        let Some(plan) = self.plan.as_ref().filter(|plan| self.streams() && plan.is_pipeline())
+        else {
+            return;
+        };
+        let pieces: Vec<_> = plan.pieces().iter().map(|piece| self.profile.piece(piece)).collect();
+        let stages = pieces.iter().zip(&self.installed);
+        let busy = stages.filter_map(|(piece, node)| Some(self.worker(node, view)?.stage(piece)));
+        let bottleneck = busy.fold(0.0, f64::max);
+        for ((piece, held), candidates) in pieces.iter().zip(&self.installed).zip(candidates) {
+            candidates.retain(|candidate| {
+                let node = &candidate.provider;
+                let stage = || {
+                    let mut worker = self.worker(node, view)?;
+                    worker.sharers = view.offer(node)?.ask.holders.saturating_add(1);
+                    Some(worker.stage(piece))
+                };
+                let beside = self.installed.contains(node);
+                node == held || (!beside && stage().is_some_and(|stage| stage <= bottleneck))
+            });
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.planning == Planning::By(Planner::Pf, Goal::Throughput)
     }
 
     /// The places stay, and all is loaded anew.
