@@ -10,7 +10,7 @@ use starling_protocol::{
         Instance, Mischief, Openings, Outcome, check_outcome, node_id, run_auction,
         run_auction_from,
     },
-    wire::{Ask, Message},
+    wire::Ask,
 };
 
 const CALM: Mischief =
@@ -63,44 +63,6 @@ fn a_piece_without_a_place_is_proved_infeasible() {
     let outcome = run_auction(&instance, Terms::default(), CALM);
     assert!(outcome.quiescent);
     assert_eq!(outcome.assignment.iter().flatten().count(), 2);
-}
-
-/// What the others ask has risen: the piece offers so much more itself, before it is turned out,
-/// but the same no second time, and no more than the slot after the next one costs.
-#[test]
-fn a_piece_defends_its_place_when_the_others_become_dearer() {
-    let defended = |other: f64| {
-        let (here, elsewhere) = (node_id(1), node_id(2));
-        let candidate = |provider| Candidate { provider, log_rate: Nats::from_f64(1.0) };
-        let session = SessionId { requester: node_id(9), number: 1 };
-        let pieces = vec![(0, vec![candidate(here), candidate(elsewhere)])];
-        let mut bidder = Bidder::new(session, Terms::default(), 2, 0, pieces);
-        let now = Timestamp(0);
-        let asks = |mine: f64, other: f64| {
-            move |node: &NodeId| {
-                let level = if *node == here { mine } else { other };
-                Some(Ask { version: 1, level: Some(Nats::from_f64(level)), holders: 1 })
-            }
-        };
-        assert_eq!(bidder.poll(now, Duration::MAX, &asks(0.0, 0.2), &|_| None).len(), 1);
-        bidder.on_award(here, 0, 1);
-        let quote = asks(0.25, other);
-        assert!(bidder.defend(now, &quote, &|_| false).is_empty(), "nobody contests it");
-        let bids = bidder.defend(now, &quote, &|_| true);
-        bidder.on_outbid(here, 0, 2);
-        assert!(bidder.defend(now, &quote, &|_| true).is_empty(), "it has offered that");
-        assert_eq!(bidder.placement(), Some(vec![here]), "a refusal takes nothing from it");
-        bids.first().map(|(_, bid)| match bid {
-            Message::Bid { level, keeps: Some(1), .. } => level.to_f64(),
-            other => panic!("{other:?}"),
-        })
-    };
-    let close =
-        |got: Option<f64>, expected: f64| got.is_some_and(|got| (got - expected).abs() < 1e-3);
-    assert_eq!(defended(0.2), None, "nothing has changed");
-    assert_eq!(defended(0.27), None, "hardly anything has");
-    assert!(close(defended(0.5), 0.5));
-    assert!(close(defended(9.0), 1.910));
 }
 
 /// The award of a lower bid for a piece's own place may come after the news that this bid was

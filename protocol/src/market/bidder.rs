@@ -64,7 +64,7 @@ impl Bidder {
             .map(|(weight_bytes, candidates)| Seat::new(terms, attempt, weight_bytes, candidates));
         Self {
             session,
-            rules: Rules { terms, cap: terms.cap(providers), haste: Haste::None, demand: 0 },
+            rules: Rules { terms, cap: terms.cap(providers), haste: Haste::None },
             attempt_floor: attempt,
             seats: seats.collect(),
         }
@@ -83,12 +83,6 @@ impl Bidder {
     pub fn in_haste(mut self) -> Self {
         self.rules.haste = Haste::Rising;
         self
-    }
-
-    /// So many pieces seek places, these among them. They bid from the first on as if every provider
-    /// had its part of them, instead of bidding all prices up from nothing.
-    pub fn expect(&mut self, pieces: usize) {
-        self.rules.demand = u32::try_from(pieces).unwrap_or(u32::MAX);
     }
 
     /// Whose pieces these are.
@@ -152,12 +146,6 @@ impl Bidder {
     pub fn tally(&self) -> Tally {
         let counts = self.seats.iter().map(|seat| seat.bids);
         Tally { rounds: counts.clone().max().unwrap_or(0), bids: counts.sum() }
-    }
-
-    /// The most bids that any one piece made for a place that it had not.
-    #[must_use]
-    pub fn tries(&self) -> u32 {
-        self.seats.iter().map(|seat| seat.bids - seat.defences).max().unwrap_or(0)
     }
 
     /// What is held, by provider: to renew.
@@ -231,26 +219,6 @@ impl Bidder {
                 && bid.is_due(now, patience)
             {
                 let bid = *bid;
-                bids.push(message(session, index, seat, &bid));
-            }
-        }
-        bids
-    }
-
-    /// Bids of pieces that would rather offer more for their places than be turned out, at the
-    /// providers that are `contested`.
-    pub fn defend(
-        &mut self,
-        now: Timestamp,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-        contested: &dyn Fn(&NodeId) -> bool,
-    ) -> Vec<(NodeId, Message)> {
-        let (session, rules) = (self.session, self.rules);
-        let mut bids = Vec::new();
-        for (index, seat) in (0..).zip(&mut self.seats) {
-            if seat.provider().is_some_and(|provider| contested(&provider))
-                && let Some(bid) = seat.defend(now, rules, quote)
-            {
                 bids.push(message(session, index, seat, &bid));
             }
         }

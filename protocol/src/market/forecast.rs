@@ -267,13 +267,6 @@ impl Forecast {
         price.is_finite().then(|| Nats::from_f64(price))
     }
 
-    /// Whether a provider is heard to ask more than it does in the end here: there are bids that the
-    /// forecast does not know of.
-    #[must_use]
-    pub fn is_exceeded(&self, node: &NodeId, heard: &Ask) -> bool {
-        heard.level.is_some_and(|heard| self.price(node).is_none_or(|price| heard > price))
-    }
-
     /// The most that a provider can be taken to ask: what leaves room for a bid. Where there are as
     /// many pieces as slots, the forecast ends with all slots at the cap, those of the pieces that
     /// it was made for among them.

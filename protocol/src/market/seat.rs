@@ -119,10 +119,6 @@ pub(super) struct Seat {
     pub(super) weight_bytes: u64,
     pub(super) attempt: u32,
     pub(super) bids: u32,
-    /// Those of its bids that were for the place that it had, for more.
-    pub(super) defences: u32,
-    /// The most that it offered for the place that it has, to keep it.
-    defended: Nats,
     /// Refusals for the level's sake since it last had a place.
     pub(super) refusals: u32,
     pub(super) state: SeatState,
@@ -148,8 +144,6 @@ impl Seat {
             weight_bytes,
             attempt,
             bids: 0,
-            defences: 0,
-            defended: Nats::ZERO,
             refusals: 0,
             state: SeatState::Open,
             aside: None,
@@ -175,7 +169,6 @@ impl Seat {
     /// It has lost its place: it goes to its second one, waits for that, or bids.
     pub(super) fn reopen(&mut self) {
         self.standing = Standing::Sure;
-        self.defended = Nats::ZERO;
         self.state = match self.aside.take() {
             Some(Aside { bid, won: Won::Yes }) => {
                 let Offered { provider, attempt, level, .. } = bid;
@@ -213,10 +206,9 @@ impl Seat {
         opening: Option<Opening>,
     ) -> Option<Offered> {
         self.excluded.retain(|_, until| *until > now);
-        let chosen = self.forecast(rules, quote, opening).or_else(|| {
-            let quote = |node: &NodeId| self.expected(rules, node, quote);
-            self.choose(rules, piece, &quote, &Prices::AsAsked)
-        });
+        let chosen = self
+            .forecast(rules, quote, opening)
+            .or_else(|| self.choose(rules, piece, quote, &Prices::AsAsked));
         let Some((provider, level)) = chosen else {
             self.state = SeatState::Infeasible;
             return None;
@@ -267,38 +259,6 @@ impl Seat {
         };
         let claim = if to == provider { Claim::Any } else { moving.claim() };
         let bid = self.next_bid(now, to, level, claim);
-        self.aside = Some(Aside { bid, won: Won::NotYet });
-        Some(bid)
-    }
-
-    /// Offers more for the place that it has, if it may be turned out next and the prices of the
-    /// others have risen since it bid: what it would offer if it had to bid again. But no more than
-    /// the slot after the next one costs there: until that is the cheapest, nobody offers more.
-    pub(super) fn defend(
-        &mut self,
-        now: Timestamp,
-        rules: Rules,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-    ) -> Option<Offered> {
-        let (provider, level) = self.held().filter(|_| self.aside.is_none())?;
-        let eps = rules.terms.eps;
-        let ask = quote(&provider)?;
-        if level > ask.level? + eps {
-            return None;
-        }
-        let elsewhere =
-            self.best_elsewhere(&provider, &|node| self.expected(rules, node, quote))?;
-        // Where all prices are bid up from nothing they rise faster so; a forecast ends near those
-        // that hold, and what is more than the place is worth would only be taken back.
-        let more = if rules.demand > 0 { eps } else { Nats::ZERO };
-        let slot = slot_cost(u32::from(ask.holders) + 2);
-        let raised = (self.rate(&provider)? - elsewhere + more).min(slot).min(rules.cap);
-        if raised < level.max(self.defended) + Nats(eps.0 / DEFENCES_PER_EPS) {
-            return None;
-        }
-        self.defences += 1;
-        self.defended = raised;
-        let bid = self.next_bid(now, provider, raised, Claim::Any);
         self.aside = Some(Aside { bid, won: Won::NotYet });
         Some(bid)
     }
@@ -390,28 +350,6 @@ impl Seat {
         self.candidates.iter().filter(|c| !self.excluded.contains_key(&c.provider))
     }
 
-    /// What a provider asks, but no less than what so many pieces make it ask that nobody need bid
-    /// for less: half of those that come to it if all are like this one and share all providers
-    /// fairly, `n_j / r_j` being the same everywhere.
-    fn expected(
-        &self,
-        rules: Rules,
-        node: &NodeId,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-    ) -> Option<Ask> {
-        let ask = quote(node)?;
-        let fair = self.fair_price(rules, node);
-        Some(Ask { level: ask.level.map(|level| level.max(fair)), ..ask })
-    }
-
-    fn fair_price(&self, rules: Rules, node: &NodeId) -> Nats {
-        let Some(rate) = self.rate(node).filter(|_| rules.demand > 0) else { return Nats::ZERO };
-        let rates = self.candidates.iter().map(|other| (other.log_rate - rate).to_f64().exp());
-        let share = SHARE_SURE * f64::from(rules.demand) / rates.sum::<f64>();
-        // Between the costs of the slots before and after: their continuous form.
-        if share > 1.0 { Nats::from_f64(1.0 + (share - 0.5).ln()) } else { Nats::ZERO }
-    }
-
     fn next_bid(&mut self, now: Timestamp, provider: NodeId, level: Nats, claim: Claim) -> Offered {
         self.attempt += 1;
         self.bids += 1;
@@ -495,8 +433,6 @@ pub(super) struct Rules {
     pub(super) terms: Terms,
     pub(super) cap: Nats,
     pub(super) haste: Haste,
-    /// Pieces that seek places, where prices are expected to rise to what they make of them.
-    pub(super) demand: u32,
 }
 
 /// What a piece adds to its bids when its prices turn out to be late.
@@ -581,10 +517,6 @@ pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32
 /// offered too much is held against the prices of the day before it is agreed on.
 const HASTE_STEPS_PER_EPS: i64 = 4;
 const HASTE_STEPS_MAX: u32 = 8;
-/// Whoever offers more for its own place offers at least half of eps more.
-const DEFENCES_PER_EPS: i64 = 2;
-/// The part of a provider's fair share of all pieces that is sure to come, though pieces differ.
-const SHARE_SURE: f64 = 0.5;
 /// So often a piece may move for any gain above eps, until it has rested for
 /// [`MOVES_FORGOTTEN`]; each further move must gain twice as much as the one before.
 const MOVES_FREE: u32 = 4;

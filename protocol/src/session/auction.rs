@@ -174,9 +174,6 @@ impl Session {
 
     /// First bids, further bids, and copies of those that went unanswered.
     pub(super) fn send_bids(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if view.config.bidding == Bidding::Plain {
-            self.bidder.expect(self.demand(view));
-        }
         let openings = self.openings(view);
         let prices = self.prices(view);
         let quote = |node: &NodeId| prices.ask(node);
@@ -185,41 +182,6 @@ impl Session {
         for (to, message) in self.bidder.poll(now, patience, &quote, &opening) {
             self.send(to, message, out);
         }
-        self.defend(now, view, out);
-    }
-
-    /// Pieces of all sessions that seek places, as far as they are known.
-    fn demand(&self, view: &View<'_>) -> usize {
-        let own = self.plan.as_ref().map_or(0, |plan| plan.pieces().len());
-        let others = view.flock.sessions().filter(|(_, advert)| advert.stage == Stage::Seeking);
-        own + others.map(|(_, advert)| advert.pieces.len()).sum::<usize>()
-    }
-
-    /// Pieces that have places offer more for them rather than be turned out, where more is asked
-    /// than was forecast. Says whether any does. What runs already does not take part in this.
-    fn defend(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) -> bool {
-        let auction = matches!(self.phase, Phase::Bidding | Phase::Settling { .. });
-        if !auction || self.was_running || !self.forecasts() {
-            return false;
-        }
-        let contested: BTreeSet<NodeId> = view
-            .asks()
-            .filter(|(node, ask, heard)| match &self.forecast {
-                Some((_, forecast)) => {
-                    self.news(*heard, view) == News::Fresh && forecast.is_exceeded(node, ask)
-                }
-                None => true,
-            })
-            .map(|(node, ..)| node)
-            .collect();
-        let prices = self.prices(view);
-        let quote = |node: &NodeId| prices.ask(node);
-        let bids = self.bidder.defend(now, &quote, &|node| contested.contains(node));
-        let any = !bids.is_empty();
-        for (to, message) in bids {
-            self.send(to, message, out);
-        }
-        any
     }
 
     /// What the forecast says of each piece without a place. A loser has learned something since:
@@ -238,7 +200,7 @@ impl Session {
             return self.meant.iter().map(opening).collect();
         }
         let open = self.bidder.states().any(|state| state == SeatState::Open);
-        if !open || self.bidder.tries() >= view.config.forecasts_max {
+        if !open || self.bidder.tally().rounds >= view.config.forecasts_max {
             return Vec::new();
         }
         let Some((_, forecast)) = self.forecast.as_mut() else { return Vec::new() };
@@ -298,10 +260,6 @@ impl Session {
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
         }
-        if self.defend(now, view, out) {
-            self.phase = Phase::Settling { until };
-            return;
-        }
         if self.matching.is_some() {
             return match self.exchange_places(now, view, out) {
                 Some(until) if self.bidder.is_placed() => self.phase = Phase::Settling { until },
@@ -315,7 +273,7 @@ impl Session {
         }
         // A session that ran before has no part in a new auction: it looks for slots, no more.
         let moving = if self.was_running { Moving::Running } else { Moving::Free };
-        if self.reviews < view.config.reviews_max && self.review(now, view, moving, out) {
+        if self.reviews < REVIEWS_MAX && self.review(now, view, moving, out) {
             self.reviews += 1;
             self.phase = Phase::Settling { until };
             return;
@@ -385,5 +343,7 @@ impl Session {
     }
 }
 
+/// So often the places are held against the prices before they are agreed on.
+const REVIEWS_MAX: u32 = 8;
 /// So often prices are asked for that did not come.
 const INQUIRIES_MAX: u32 = 2;

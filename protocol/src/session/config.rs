@@ -48,8 +48,6 @@ pub struct Config {
     pub bid_sends_max: u32,
     /// An agreement must stand this long without an eviction before anything is loaded.
     pub settle: Duration,
-    /// So often the places are held against the prices before they are agreed on.
-    pub reviews_max: u32,
     /// How often the places of a running session are held against the prices of the day.
     pub review_every: Duration,
     /// How often better cuts are looked for, twice as seldom after each time that some were found.
@@ -102,7 +100,6 @@ impl Default for Config {
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
-            reviews_max: 8,
             review_every: Duration::from_secs(1),
             replan_every: Duration::from_secs(4),
             move_max: Duration::from_secs(4),

@@ -48,8 +48,6 @@ impl Arbitrary for Mischief {
 pub enum Openings {
     /// With the best bid at the prices known.
     Plain,
-    /// The same, but every provider is expected to ask what a part of all pieces makes it ask.
-    Expected,
     /// With what a forecast ends at, each requester's own.
     Forecast {
         /// Of 100 pieces of others, it has not heard of this many.
@@ -62,9 +60,8 @@ pub enum Openings {
 impl Arbitrary for Openings {
     fn arbitrary(g: &mut Gen) -> Self {
         let forecast = |missing_percent| Self::Forecast { missing_percent };
-        let plain = [Self::Plain, Self::Expected, Self::Arbitrary];
-        let all = [plain.as_slice(), &[forecast(0), forecast(20), forecast(60)]].concat();
-        *g.choose(&all).expect("not empty")
+        *g.choose(&[Self::Plain, forecast(0), forecast(20), forecast(60), Self::Arbitrary])
+            .expect("not empty")
     }
 }
 
@@ -159,12 +156,7 @@ impl<'a> Arena<'a> {
             (0, feasible.collect())
         });
         let providers = self.instance.providers();
-        let mut bidder =
-            Bidder::new(session(number), self.terms, providers, attempt, seats.collect());
-        if self.openings == Openings::Expected {
-            bidder.expect(self.instance.pieces());
-        }
-        bidder
+        Bidder::new(session(number), self.terms, providers, attempt, seats.collect())
     }
 
     /// A requester's own forecast: it knows its own pieces, and those of the others that it has
@@ -198,11 +190,7 @@ impl<'a> Arena<'a> {
             let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
             let Requester { bidder, asks, .. } = &mut self.requesters[number];
             let quote = |node: &NodeId| Some(asks.get(node).copied().unwrap_or(UNHEARD));
-            let mut bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
-            // News of a place that was lost meanwhile may need a renewal, as reviews make.
-            if self.openings == Openings::Expected {
-                bids.extend(bidder.defend(self.now, &quote, &|_| true));
-            }
+            let bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
             self.send_bids(number, bids);
         }
     }
@@ -228,7 +216,7 @@ impl<'a> Arena<'a> {
         let pieces = bidder.states().count();
         match self.openings {
             Openings::Arbitrary => (0..pieces).map(|_| Some(self.any_opening())).collect(),
-            Openings::Plain | Openings::Expected | Openings::Forecast { .. } => Vec::new(),
+            Openings::Plain | Openings::Forecast { .. } => Vec::new(),
         }
     }
 
