@@ -377,7 +377,7 @@ fn a_provider_that_turns_out_slower_gets_fewer_layers() {
         table.feed(node_id(2), Input::Ran { work, seconds });
         table.pass(Duration::from_millis(400));
     }
-    assert_eq!(sizes(&table), BTreeMap::from([(node_id(1), 9), (node_id(2), 3)]));
+    assert!(sizes(&table)[&node_id(2)] <= 4, "{:?}", sizes(&table));
     table.inputs_sent.clear();
     table.answer(20);
     table.infer(0, 3..9);

@@ -25,7 +25,7 @@ use starling_protocol::{
         SeatState, Stall, Terms, Verdict,
     },
     model::Speed,
-    session::Bidding,
+    session::{self, Bidding},
     testing::{Instance, node_id},
     wire::{Ask, Lease, Message},
 };
@@ -67,6 +67,7 @@ pub struct Requester {
     bidder: Bidder,
     picture: Picture,
     forecast: Option<Forecast>,
+    reviews: u32,
 }
 
 /// How much of everything a requester knows.
@@ -169,7 +170,7 @@ impl Requester {
         });
         let seats = seats.collect();
         let bidder = Bidder::new(session(number), terms, instance.providers(), 0, seats);
-        Self { number, pieces, bidder, picture, forecast: None }
+        Self { number, pieces, bidder, picture, forecast: None, reviews: 0 }
     }
 
     /// Which pieces are its own.
@@ -197,9 +198,7 @@ impl Requester {
         let asks = picture.asks.iter().enumerate().map(|(j, ask)| (node_id(j), *ask));
         let open = self.bidder.states().any(|state| state == SeatState::Open);
         // As sessions do: whoever has lost so often goes on without.
-        let open = open
-            && self.bidder.tally().rounds
-                < starling_protocol::session::Config::default().forecasts_max;
+        let open = open && self.bidder.tally().rounds < session::Config::default().forecasts_max;
         let openings = match self.forecast.as_mut().filter(|_| open) {
             Some(forecast) => forecast.openings(&self.bidder, asks),
             None => Vec::new(),
@@ -211,11 +210,16 @@ impl Requester {
         self.parcels(bids)
     }
 
-    /// Bids of pieces that would be better off elsewhere, or pay too much where they are.
+    /// Bids of pieces that would be better off elsewhere, or pay too much where they are. Not for
+    /// ever, as in sessions: each may make others look again.
     fn reviews(&mut self) -> Vec<Parcel> {
+        if self.reviews >= session::Config::default().reviews_max {
+            return Vec::new();
+        }
         let prices = self.prices();
         let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.review(NOW, &quote, Moving::Free);
+        self.reviews += u32::from(!bids.is_empty());
         self.parcels(bids)
     }
 
@@ -504,6 +508,7 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
+    use crate::paper::scenario::{Cuts, Demand, Fleet, Layout, Scenario};
 
     fn market(pieces: usize, missing: f64) -> Market {
         let rates = |i: usize| (0..5).map(move |j| Nats::ln(((i * 7 + j * 3) % 11 + 1) as f64));
@@ -562,6 +567,20 @@ mod tests {
         assert_eq!(picture.price(0), Some(Nats(30)), "that is old");
         picture.on_advert(0, ask(4, 40));
         assert_eq!(picture.price(0), Some(Nats(40)));
+    }
+
+    /// In clusters, levels that a wrong forecast had left too low let one piece turn out the next
+    /// for 11,000 rounds.
+    #[test]
+    fn one_piece_too_many_does_not_wander_about_the_clusters() {
+        let size = (1000, 100);
+        let scenario = Scenario::new(Demand::Mixed, Layout::Clustered, Fleet::Spread, size);
+        let case = scenario.draw(6, &Cuts::new());
+        let settings =
+            Settings { seed: 6, terms: scenario.terms(), missing: 0.05, rounds_max: 4000 };
+        let solution = run(&case.instance, &settings, Bidding::Forecast);
+        assert!(solution.complete().is_some(), "{solution:?}");
+        assert!(solution.rounds < settings.rounds_max, "{} rounds", solution.rounds);
     }
 
     quickcheck! {

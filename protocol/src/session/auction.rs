@@ -273,7 +273,7 @@ impl Session {
         }
         // A session that ran before has no part in a new auction: it looks for slots, no more.
         let moving = if self.was_running { Moving::Running } else { Moving::Free };
-        if self.reviews < REVIEWS_MAX && self.review(now, view, moving, out) {
+        if self.reviews < view.config.reviews_max && self.review(now, view, moving, out) {
             self.reviews += 1;
             self.phase = Phase::Settling { until };
             return;
@@ -343,7 +343,5 @@ impl Session {
     }
 }
 
-/// So often the places are held against the prices before they are agreed on.
-const REVIEWS_MAX: u32 = 8;
 /// So often prices are asked for that did not come.
 const INQUIRIES_MAX: u32 = 2;

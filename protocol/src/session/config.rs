@@ -52,6 +52,9 @@ pub struct Config {
     pub review_every: Duration,
     /// How often better cuts are looked for, twice as seldom after each time that some were found.
     pub replan_every: Duration,
+    /// So often the places of one agreement are held against the prices, which each time may make
+    /// others look again.
+    pub reviews_max: u32,
     /// A new place must be ready within this time, or the piece stays where it is. With
     /// `drain_max` it should be less than a lease: for so long two providers hold the piece.
     pub move_max: Duration,
@@ -101,6 +104,7 @@ impl Default for Config {
             bid_sends_max: 5,
             settle: Duration::from_millis(30),
             review_every: Duration::from_secs(1),
+            reviews_max: 8,
             replan_every: Duration::from_secs(4),
             move_max: Duration::from_secs(4),
             drain_max: Duration::from_secs(1),
