@@ -202,12 +202,17 @@ async fn infer(
     args.find.peers(&args.flock, started, args.no_compute).await?;
     let mut session = started.handle.open(model, planning).await?;
     let spinner = spinner("agreeing on who computes what");
-    let mut agreed = None;
+    let (mut agreed, mut lost) = (None, Vec::new());
     let ready = until_ready(&mut session, |news| {
         tell(&args.load, news);
-        if let SessionNews::Agreed(agreement) = news {
-            spinner.set_message("providers load their pieces");
-            agreed = Some(agreement.clone());
+        match news {
+            SessionNews::Agreed(agreement) => {
+                spinner.set_message("providers load their pieces");
+                agreed = Some(agreement.clone());
+            }
+            // Also while they load.
+            SessionNews::ProviderLost(node) => lost.push(*node),
+            SessionNews::Ready(_) | SessionNews::Failed(_) => {}
         }
     })
     .await;
@@ -222,7 +227,6 @@ async fn infer(
     let streamed = args.load.stream(&session, inputs, &bar).await?;
     bar.finish_and_clear();
     let round_trips = started.handle.round_trips().await?;
-    let mut lost = Vec::new();
     while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
         tell(&args.load, &news);
         match news {
