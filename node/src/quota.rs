@@ -1,5 +1,5 @@
 //! What share of the processors the system lets this process use: the quota of its control group,
-//! as containers have it.
+//! as containers have it. And how much of them it has used.
 //!
 //! A quota makes nothing slower that is shorter than its period. Whoever times a run of a
 //! millisecond sees the whole processor, and then stands still for ten.
@@ -7,7 +7,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The cores that this process may use, the least that any group above it says; nothing where none
 /// says anything.
@@ -15,6 +18,13 @@ pub(crate) fn cores() -> Option<f64> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     least(&mounts, &groups)
+}
+
+/// The processor's time that this thread or this process has used, as the clock says.
+pub(crate) fn processor_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
 fn least(mounts: &str, groups: &str) -> Option<f64> {

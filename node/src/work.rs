@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use starling_engine::{DeviceChoice, LoadOptions, Piece, RunError, Tensor, calibrate};
 
 use crate::quota;
@@ -188,9 +188,7 @@ impl Throttle {
 }
 
 fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
+    quota::processor_time(ClockId::ThreadCPUTime)
 }
 
 /// The most jobs that wait. Credits and request windows keep the queue far below.

@@ -5,15 +5,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
-use rustix::time::{ClockId, clock_gettime};
-use starling_protocol::SessionId;
+use rustix::time::ClockId;
+use starling_protocol::{NodeId, SessionId};
 use thiserror::Error;
+use tokio::sync::mpsc::Receiver;
 
 use super::{
     Frame, Net, NetConfig, NetError, NetEvent, TensorBytes,
     tensors::{Arrival, SendError, TensorConfig, TensorLinks, tensor_links},
 };
+use crate::quota::processor_time;
 
 /// Why it could not be measured.
 #[derive(Debug, Error)]
@@ -62,9 +65,9 @@ async fn measure() -> Result<f64, HandlingError> {
     }
     let frames = async {
         carry(&links, to, &mut arrivals, 1).await?;
-        let before = process_time();
+        let before = processor_time(ClockId::ProcessCPUTime);
         carry(&links, to, &mut arrivals, FRAMES).await?;
-        let spent = process_time().saturating_sub(before);
+        let spent = processor_time(ClockId::ProcessCPUTime).saturating_sub(before);
         // Each byte went out and came in.
         Ok(spent.as_secs_f64() / (2 * FRAMES * FRAME_BYTES) as f64)
     };
@@ -80,11 +83,11 @@ async fn measure() -> Result<f64, HandlingError> {
 
 async fn carry(
     links: &TensorLinks,
-    to: starling_protocol::NodeId,
-    arrivals: &mut tokio::sync::mpsc::Receiver<Arrival>,
+    to: NodeId,
+    arrivals: &mut Receiver<Arrival>,
     frames: usize,
 ) -> Result<(), HandlingError> {
-    let data = bytes::Bytes::from(vec![0; FRAME_BYTES]);
+    let data = Bytes::from(vec![0; FRAME_BYTES]);
     for request in 0..frames as u64 {
         let tensor = TensorBytes { shape: vec![FRAME_BYTES as u32 / 4], data: data.clone() };
         let frame = Frame {
@@ -107,12 +110,6 @@ fn net(peers: Vec<Multiaddr>) -> Result<Net, NetError> {
     let keypair = Keypair::generate_ed25519();
     let listen = vec![loopback.with(Protocol::Tcp(0))];
     Net::new(NetConfig { keypair, listen, peers, mdns: false, swarm: SWARM.to_owned() })
-}
-
-fn process_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
 /// Nobody else is in it: its two nodes exchange new keys, and know no others.

@@ -120,8 +120,7 @@ impl Stages<'_> {
             let constant = self.case.constant(layers(&begin));
             let each = costs.iter().map(|(costs, worker)| {
                 let cost = &costs[place].0;
-                let bytes = cost.bytes_in.saturating_add(cost.bytes_out);
-                worker.stage(cost).max(worker.computing(cost) + worker.handling(bytes) + constant)
+                worker.stage(cost).max(worker.working(cost) + constant)
             });
             (begin, each.fold(0.0, f64::max))
         };

@@ -69,8 +69,13 @@ impl Worker {
             return f64::INFINITY;
         }
         let link = piece.bytes_in.max(piece.bytes_out);
-        let bytes = piece.bytes_in.saturating_add(piece.bytes_out);
-        (self.computing(piece) + self.handling(bytes)).max(transfer(link, self.rate()))
+        self.working(piece).max(transfer(link, self.rate()))
+    }
+
+    /// Seconds of its processor for each inference of a stream: to compute the piece, and to handle
+    /// what comes and goes.
+    pub(super) fn working(&self, piece: &PieceProfile) -> f64 {
+        self.computing(piece) + self.handling(piece.bytes_in.saturating_add(piece.bytes_out))
     }
 
     /// Seconds of its processor to take these bytes in or to send them: to encrypt and to copy.

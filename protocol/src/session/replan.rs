@@ -5,7 +5,9 @@
 //! New cuts cost a pause, in which weights travel and all is loaded anew. So they must gain more
 //! than that, and are looked for ever more seldom the more often they have changed.
 
-use super::{Config, Phase, Planning, Session, View};
+use std::time::Duration;
+
+use super::{Config, Offer, Phase, Planning, Session, View};
 use crate::{
     id::NodeId,
     market::Candidate,
@@ -31,26 +33,20 @@ impl Session {
         let (profile, places) = (&self.profile, &self.installed);
         let present = partition::predict(profile, &plan, places, &workers, requester, &settings);
         let Some(present) = present.map(|present| present.bottleneck) else { return };
-        let (goal, planner) = (Goal::Throughput, Planner::Pf);
-        if plan.is_pipeline() {
+        let next = if plan.is_pipeline() {
             let find = |node: &NodeId| workers.iter().find(|worker| worker.node == *node).copied();
             let order: Option<Vec<Worker>> = places.iter().map(find).collect();
-            let best = order.and_then(|order| partition::balance(profile, &order));
-            if let Some(best) = best.filter(|best| self.pays(present, best.bottleneck, view)) {
-                self.recut(now, best.plan, out);
-            }
-            return;
-        }
-        let best = partition::plan(planner, profile, &workers, requester, goal, &settings);
-        let safe = |order: &[NodeId]| {
-            let open = view.workers();
-            open.iter().all(|worker| {
-                let wanted = order.iter().filter(|node| **node == worker.node).count();
-                wanted <= usize::from(worker.room)
-            }) && order.iter().all(|node| open.iter().any(|worker| worker.node == *node))
+            order.and_then(|order| partition::balance(profile, &order))
+        } else {
+            let (planner, goal) = (Planner::Pf, Goal::Throughput);
+            partition::plan(planner, profile, &workers, requester, goal, &settings)
         };
-        let best = best.filter(|best| self.pays(present, best.bottleneck, view));
-        if best.is_some_and(|best| best.plan != plan && safe(&best.order)) {
+        let Some(next) = next.filter(|next| self.pays(present, next.bottleneck, view)) else {
+            return;
+        };
+        if plan.is_pipeline() {
+            self.recut(now, next.plan, out);
+        } else if next.plan != plan && has_room(&next.order, &view.workers()) {
             self.replans += 1;
             self.plan_again(now, view, out);
         }
@@ -102,13 +98,13 @@ impl Session {
         gain > view.config.gain_min_running && gain * HORIZON_SECONDS > self.loading_seconds(view)
     }
 
-    pub(super) fn replan_every(&self, config: &Config) -> std::time::Duration {
+    pub(super) fn replan_every(&self, config: &Config) -> Duration {
         config.replan_every * (1 << self.replans.min(REPLANS_COUNTED))
     }
 
     /// The providers as they would be without this session.
     fn workers_without_own(&self, plan: &Plan, view: &View<'_>) -> Vec<Worker> {
-        let without = |offer: super::Offer| {
+        let without = |offer: Offer| {
             let own = plan.pieces().iter().zip(&self.installed);
             let own = own.filter(|(_, node)| **node == offer.node);
             let weights: u64 =
@@ -122,6 +118,15 @@ impl Session {
         };
         view.offers().map(without).collect()
     }
+}
+
+/// Whether all of an order find a place beside what is there now: nothing is given back for a place
+/// that is not to be had.
+fn has_room(order: &[NodeId], workers: &[Worker]) -> bool {
+    order.iter().all(|node| {
+        let wanted = order.iter().filter(|other| *other == node).count();
+        workers.iter().any(|worker| worker.node == *node && wanted <= usize::from(worker.room))
+    })
 }
 
 /// For so long a stream is taken to go on.
