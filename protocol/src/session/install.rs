@@ -118,6 +118,7 @@ impl Session {
         self.phase = Phase::Streaming;
         self.was_running = true;
         self.reviewed = now;
+        self.speeds = self.speeds_now(view);
         self.replan_at = now + self.replan_every(view.config);
         let agreement = self.agreement(now, &placement, &plan, view);
         let Wiring { inputs, outputs, .. } = self.wiring(&placement);

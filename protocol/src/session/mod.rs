@@ -26,7 +26,7 @@ use requests::Requests;
 use crate::{
     id::{BlobId, NodeId, SessionId},
     market::{Awarded, Bidder, Forecast},
-    model::{ModelProfile, PieceProfile, Work},
+    model::{ModelProfile, PieceProfile, Speed, Work},
     node::{Event, Output},
     plan::Plan,
     time::Timestamp,
@@ -88,6 +88,8 @@ pub struct Session {
     // When better cuts are looked for, and how often they were found.
     replan_at: Timestamp,
     replans: u32,
+    // What the providers were believed to be capable of when it began to stream.
+    speeds: Vec<Speed>,
     reviews: u32,
     inquiries: u32,
     placed_at: Option<Timestamp>,
@@ -133,6 +135,7 @@ impl Session {
             reviewed: now,
             replan_at: now,
             replans: 0,
+            speeds: Vec::new(),
             reviews: 0,
             inquiries: 0,
             placed_at: None,

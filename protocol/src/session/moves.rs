@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::{Config, Phase, Session, View};
 use crate::{
     id::NodeId,
-    market::{Candidate, Moving},
+    market::Moving,
     node::{Event, Output},
     time::Timestamp,
     wire::Lease,
@@ -44,18 +44,11 @@ impl Session {
         let candidates = (0..).zip(&placement).filter_map(|(index, held)| {
             Some(self.candidates(index, &self.piece(index)?, Some(*held), view))
         });
-        let all: Vec<Vec<Candidate>> = candidates.collect();
-        let mut few = all.clone();
-        if moving == Moving::Running {
-            self.keep_pace(&mut few, view);
-        }
-        let providers = view.offers().count();
-        self.bidder.set_candidates(providers, few);
+        let candidates = candidates.collect();
+        self.bidder.set_candidates(view.offers().count(), candidates);
         let prices = self.prices(view);
         let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.review(now, &quote, moving);
-        // A piece that loses its place goes to whoever takes it.
-        self.bidder.set_candidates(providers, all);
         let any = !bids.is_empty();
         for (to, message) in bids {
             self.send(to, message, out);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Config, Offer, Phase, Planning, Session, View};
 use crate::{
     id::NodeId,
-    market::Candidate,
+    model::Speed,
     node::Output,
     partition::{self, Goal, Planner, Worker},
     plan::Plan,
@@ -22,10 +22,15 @@ impl Session {
     /// else wherever the planner puts its strips.
     pub(super) fn replan(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let at_rest = self.migration.is_none() && !self.bidder.is_reviewing();
-        if !self.streams() || !at_rest || now < self.replan_at {
+        let done = self.replans >= REPLANS_MAX;
+        if !self.streams() || !at_rest || done || now < self.replan_at {
             return;
         }
         self.replan_at = now + self.replan_every(view.config);
+        let pairs = self.speeds_now(view).into_iter().zip(&self.speeds);
+        if pairs.map(|(now, then)| now.drift(then)).fold(1.0, f64::max) < DRIFT_MIN {
+            return;
+        }
         let Some(plan) = self.plan.clone() else { return };
         let workers = self.workers_without_own(&plan, view);
         let requester = self.id.requester;
@@ -52,30 +57,10 @@ impl Session {
         }
     }
 
-    /// Of the candidates for each piece of a pipeline that streams, those at which it would not hold
-    /// up the others. The cuts are fitted to the places: a piece that moves to a machine with a
-    /// better price, and half the speed, gains nothing for a stream.
-    pub(super) fn keep_pace(&self, candidates: &mut [Vec<Candidate>], view: &View<'_>) {
-        let Some(plan) = self.plan.as_ref().filter(|plan| self.streams() && plan.is_pipeline())
-        else {
-            return;
-        };
-        let pieces: Vec<_> = plan.pieces().iter().map(|piece| self.profile.piece(piece)).collect();
-        let stages = pieces.iter().zip(&self.installed);
-        let busy = stages.filter_map(|(piece, node)| Some(self.worker(node, view)?.stage(piece)));
-        let bottleneck = busy.fold(0.0, f64::max);
-        for ((piece, held), candidates) in pieces.iter().zip(&self.installed).zip(candidates) {
-            candidates.retain(|candidate| {
-                let node = &candidate.provider;
-                let stage = || {
-                    let mut worker = self.worker(node, view)?;
-                    worker.sharers = view.offer(node)?.ask.holders.saturating_add(1);
-                    Some(worker.stage(piece))
-                };
-                let beside = self.installed.contains(node);
-                node == held || (!beside && stage().is_some_and(|stage| stage <= bottleneck))
-            });
-        }
+    /// What its providers are believed to be capable of.
+    pub(super) fn speeds_now(&self, view: &View<'_>) -> Vec<Speed> {
+        let offers = self.installed.iter().map(|node| view.offer(node));
+        offers.map(|offer| offer.map_or(Speed::default(), |offer| offer.provider.speed)).collect()
     }
 
     fn streams(&self) -> bool {
@@ -99,7 +84,7 @@ impl Session {
     }
 
     pub(super) fn replan_every(&self, config: &Config) -> Duration {
-        config.replan_every * (1 << self.replans.min(REPLANS_COUNTED))
+        config.replan_every * (1 << self.replans.min(REPLANS_MAX))
     }
 
     /// The providers as they would be without this session.
@@ -129,7 +114,9 @@ fn has_room(order: &[NodeId], workers: &[Worker]) -> bool {
     })
 }
 
+/// While no provider's speed has changed by this factor, the auction's outcome stands.
+const DRIFT_MIN: f64 = 1.1;
 /// For so long a stream is taken to go on.
 const HORIZON_SECONDS: f64 = 60.0;
-/// After so many changes they are looked for no more seldom: at times, everything changes.
-const REPLANS_COUNTED: u32 = 5;
+/// So often a stream's cuts change and no more, whatever is promised: it comes to rest.
+const REPLANS_MAX: u32 = 4;
