@@ -125,7 +125,7 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
 }
 
 /// Waits for a session's plan. The auction's counts are those of the first agreement.
-async fn agree(session: &mut runtime::SessionHandle) -> Result<Agreement, Failure> {
+async fn agree(session: &mut runtime::Stream) -> Result<Agreement, Failure> {
     let spinner = infer::spinner("agreeing on who computes what");
     let mut first = None;
     let ready = infer::until_ready(session, |news| {

@@ -29,7 +29,7 @@ use super::{
     report,
 };
 use crate::{
-    runtime::{Answer, Identity, SessionHandle, SessionNews, Started},
+    runtime::{Answer, Identity, SessionNews, Started, Stream},
     work::{Done, Job, WorkConfig, Worker},
 };
 use stream::{LoadArgs, Run, Streamed};
@@ -98,10 +98,9 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     print(&args, json || args.load.events, &outcome, &labels)
 }
 
-/// Seconds on the command line.
 /// Waits for the plan of a session, telling `watch` of everything on the way.
 pub(super) async fn until_ready(
-    session: &mut SessionHandle,
+    session: &mut Stream,
     mut watch: impl FnMut(&SessionNews),
 ) -> Result<Agreement, Failure> {
     while let Some(news) = session.next().await {
@@ -165,7 +164,7 @@ impl Run for Alone {
     }
 }
 
-impl Run for SessionHandle {
+impl Run for Stream {
     fn run(&self, inputs: &[Tensor]) -> BoxFuture<'static, Result<Answer, String>> {
         let inputs = inputs.to_vec();
         self.detached(inputs).boxed()

@@ -17,6 +17,8 @@ pub(super) struct AuctionReport {
 /// Who computes what, at what share.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PieceReport {
+    /// Which of the plans that serve side by side.
+    pub(super) lane: u16,
     /// First and last layer, both included.
     pub(super) layers: [u16; 2],
     /// For a strip, its first and last row of what the layers make, both included.
@@ -57,6 +59,7 @@ fn count(number: u32, what: &str) -> String {
 /// One report for each piece of a plan.
 pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
     let report = |piece: &starling_protocol::session::PlacedPiece| PieceReport {
+        lane: piece.lane,
         layers: [piece.layers.first, piece.layers.end - 1],
         rows: piece.rows.map(|rows| [rows.first, rows.end.saturating_sub(1)]),
         provider: piece.provider.to_string(),

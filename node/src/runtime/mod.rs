@@ -9,6 +9,7 @@ mod link;
 mod loader;
 mod outbox;
 mod own;
+mod stream;
 
 use std::{
     fs::{File, TryLockError},
@@ -36,11 +37,12 @@ use tokio::{
 use clock::Clock;
 use guests::Guests;
 use handle::Request;
-pub(crate) use handle::{Handle, News, PeerView, SessionHandle};
+pub(crate) use handle::{Handle, News, PeerView};
 use link::LinkSpeed;
 use loader::Loader;
 use own::OwnSessions;
 pub(crate) use own::{Answer, SessionNews};
+pub(crate) use stream::Stream;
 
 use crate::{
     convert, identity,
@@ -468,9 +470,14 @@ impl Runtime {
             }
             Request::Preview { model, planner, goal, reply } => {
                 let profile = convert::model_profile(&model);
-                let preview = profile
-                    .and_then(|profile| self.node.preview(self.now(), &profile, planner, goal));
-                reply.send(preview).ok();
+                let preview =
+                    profile.map(|profile| self.node.preview(self.now(), &profile, planner, goal));
+                reply.send(preview.unwrap_or_default()).ok();
+            }
+            Request::Lanes { model, planning, reply } => {
+                let profile = convert::model_profile(&model);
+                let lanes = profile.map(|profile| self.node.lanes(self.now(), &profile, &planning));
+                reply.send(lanes.unwrap_or_else(|| vec![planning])).ok();
             }
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();
