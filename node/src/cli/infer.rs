@@ -199,7 +199,7 @@ async fn infer(
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
     args.find.peers(&args.flock, started, args.no_compute).await?;
-    let mut session = started.handle.open(model, planning).await?;
+    let mut session = started.handle.open(model, &inputs[0], planning).await?;
     let spinner = spinner("agreeing on who computes what");
     let (mut agreed, mut lost) = (None, Vec::new());
     let ready = until_ready(&mut session, |news| {
@@ -329,7 +329,7 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
         }
     }
     if let Some(auction) = auction {
-        println!("\nplan: {}", auction.line());
+        println!("\nplan: {}; {}", report::shape(&pieces), auction.line());
         print!("{}", report::pieces_table(&pieces, &str::to_owned));
         println!("\ntime of each piece (medians)");
         print!("{}", report::timings_table(&timings));

@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
 
 /// Cuts for 2, 3, ... equal machines, by work alone: (pieces, cut positions, gain over one).
 fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
-    let Some(profile) = convert::model_profile(model) else { return Vec::new() };
+    let Some(profile) = convert::model_profile(model, &[]) else { return Vec::new() };
     let worker = |n: u16| Worker {
         node: NodeId([n as u8; 32]),
         provider: Provider {

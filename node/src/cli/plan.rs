@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use starling_engine::Model;
+use starling_engine::{Model, Tensor};
 use starling_protocol::{
     NodeId,
     model::ModelProfile,
@@ -12,7 +12,7 @@ use starling_protocol::{
     plan::Piece,
 };
 
-use super::{Failure, find::FindArgs, flock::FlockArgs, planning::PlanArgs, report};
+use super::{Failure, find::FindArgs, flock::FlockArgs, input, planning::PlanArgs, report};
 use crate::{
     convert,
     runtime::{Identity, PeerView, Started},
@@ -23,10 +23,13 @@ use crate::{
 #[command(after_help = "Examples:
   starling plan model.onnx
   starling plan model.onnx --planner edgeci --goal latency
-  starling plan model.onnx --goal throughput --json")]
+  starling plan model.onnx --goal throughput --image cat.jpg --json")]
 pub(super) struct Args {
     /// The model
     model: PathBuf,
+    /// A picture like those to come, which links carry in a quarter of the bytes of other tensors
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
     /// Let others compute everything: this machine only asks
     #[arg(long)]
     no_compute: bool,
@@ -62,11 +65,13 @@ impl Preview {
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let model = super::open_model(&args.model)?;
-    let profile = convert::model_profile(&model).ok_or("the model has no layers")?;
+    let like = args.image.as_deref().map(|path| input::read_image(path, &model)).transpose()?;
+    let like: Vec<Tensor> = like.into_iter().collect();
+    let profile = convert::model_profile(&model, &like).ok_or("the model has no layers")?;
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
     let mut started = args.flock.start(offering, Identity::Passing).await?;
     let found = args.find.peers(&args.flock, &mut started, args.no_compute).await;
-    let previews = previews(&args, &started, &model).await;
+    let previews = previews(&args, &started, &model, &like).await;
     let snapshot = started.handle.snapshot().await;
     started.handle.leave().await;
     found?;
@@ -92,7 +97,12 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 }
 
 /// Those that people would compare, and the one that was asked for.
-async fn previews(args: &Args, started: &Started, model: &Model) -> Result<Vec<Preview>, Failure> {
+async fn previews(
+    args: &Args,
+    started: &Started,
+    model: &Model,
+    like: &[Tensor],
+) -> Result<Vec<Preview>, Failure> {
     let mut planners = COMPARED.to_vec();
     if !planners.contains(&args.plan.planner()) {
         planners.push(args.plan.planner());
@@ -100,7 +110,7 @@ async fn previews(args: &Args, started: &Started, model: &Model) -> Result<Vec<P
     let goal = args.plan.goal(Goal::Latency);
     let mut previews = Vec::new();
     for planner in planners {
-        let lanes = started.handle.preview(model, planner, goal).await?;
+        let lanes = started.handle.preview(model, like, planner, goal).await?;
         previews.push(Preview { planner, lanes });
     }
     Ok(previews)

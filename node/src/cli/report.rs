@@ -69,11 +69,21 @@ pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
     agreement.pieces.iter().map(report).collect()
 }
 
+/// How many pieces a plan has, and in how many lanes if these are several.
+pub(super) fn shape(pieces: &[PieceReport]) -> String {
+    let whole = count(u32::try_from(pieces.len()).unwrap_or(u32::MAX), "piece");
+    match pieces.last().map_or(0, |piece| piece.lane) {
+        0 => whole,
+        last => format!("{whole} in {} lanes, each inference through one of them", last + 1),
+    }
+}
+
 /// A table of pieces, each line indented by two.
 pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String) -> String {
     let rows = pieces.iter().enumerate().map(|(index, piece)| {
         format!(
-            "  {index:>5}  {:>9}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            "  {index:>5}  {:>4}  {:>9}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            piece.lane,
             format!("{}-{}", piece.layers[0], piece.layers[1]),
             piece.rows.map_or_else(|| "all".to_owned(), |[first, last]| format!("{first}-{last}")),
             name(&piece.provider),
@@ -82,7 +92,8 @@ pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String
         )
     });
     let head =
-        "  piece     layers       rows  provider                  share     predicted\n".to_owned();
+        "  piece  lane     layers       rows  provider                  share     predicted\n"
+            .to_owned();
     head + &rows.collect::<String>()
 }
 

@@ -20,6 +20,7 @@ use super::own::{Answer, SessionNews};
 pub(super) enum Request {
     Open {
         model: Model,
+        like: Vec<Tensor>,
         planning: Planning,
         reply: oneshot::Sender<Option<(u64, mpsc::UnboundedReceiver<SessionNews>)>>,
     },
@@ -33,12 +34,14 @@ pub(super) enum Request {
     },
     Preview {
         model: Model,
+        like: Vec<Tensor>,
         planner: Planner,
         goal: Goal,
         reply: oneshot::Sender<Vec<Proposal>>,
     },
     Lanes {
         model: Model,
+        like: Vec<Tensor>,
         planning: Planning,
         reply: oneshot::Sender<Vec<Planning>>,
     },
@@ -111,14 +114,15 @@ impl Handle {
         self.local
     }
 
-    /// Opens a session. Fails if the node has stopped or the model has no layers.
+    /// Opens a session for inputs like these. Fails if the node has stopped or the model has no layers.
     pub(super) async fn session(
         &self,
         model: &Model,
+        like: &[Tensor],
         planning: Planning,
     ) -> Result<(SessionRequests, mpsc::UnboundedReceiver<SessionNews>), String> {
         let (reply, opened) = oneshot::channel();
-        let request = Request::Open { model: model.clone(), planning, reply };
+        let request = Request::Open { model: model.clone(), like: like.to_vec(), planning, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         let (number, news) = opened.await.map_err(|_| STOPPED)?.ok_or("the model has no layers")?;
         Ok((SessionRequests { number, requests: self.requests.clone() }, news))
@@ -128,10 +132,12 @@ impl Handle {
     pub(super) async fn lanes(
         &self,
         model: &Model,
+        like: &[Tensor],
         planning: &Planning,
     ) -> Result<Vec<Planning>, String> {
         let (reply, lanes) = oneshot::channel();
-        let request = Request::Lanes { model: model.clone(), planning: planning.clone(), reply };
+        let (model, like, planning) = (model.clone(), like.to_vec(), planning.clone());
+        let request = Request::Lanes { model, like, planning, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         lanes.await.map_err(|_| STOPPED.to_owned())
     }
@@ -140,11 +146,13 @@ impl Handle {
     pub(crate) async fn preview(
         &self,
         model: &Model,
+        like: &[Tensor],
         planner: Planner,
         goal: Goal,
     ) -> Result<Vec<Proposal>, String> {
         let (reply, preview) = oneshot::channel();
-        let request = Request::Preview { model: model.clone(), planner, goal, reply };
+        let (model, like) = (model.clone(), like.to_vec());
+        let request = Request::Preview { model, like, planner, goal, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         preview.await.map_err(|_| STOPPED.to_owned())
     }

@@ -446,8 +446,8 @@ impl Runtime {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Open { model, planning, reply } => {
-                let Some(profile) = convert::model_profile(&model) else {
+            Request::Open { model, like, planning, reply } => {
+                let Some(profile) = convert::model_profile(&model, &like) else {
                     reply.send(None).ok();
                     return;
                 };
@@ -468,14 +468,14 @@ impl Runtime {
                 self.feed(Input::Command(starling_protocol::node::Command::Close { session }));
                 self.end_session(session, "the session was closed");
             }
-            Request::Preview { model, planner, goal, reply } => {
-                let profile = convert::model_profile(&model);
+            Request::Preview { model, like, planner, goal, reply } => {
+                let profile = convert::model_profile(&model, &like);
                 let preview =
                     profile.map(|profile| self.node.preview(self.now(), &profile, planner, goal));
                 reply.send(preview.unwrap_or_default()).ok();
             }
-            Request::Lanes { model, planning, reply } => {
-                let profile = convert::model_profile(&model);
+            Request::Lanes { model, like, planning, reply } => {
+                let profile = convert::model_profile(&model, &like);
                 let lanes = profile.map(|profile| self.node.lanes(self.now(), &profile, &planning));
                 reply.send(lanes.unwrap_or_else(|| vec![planning])).ok();
             }

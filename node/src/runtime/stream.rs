@@ -34,15 +34,22 @@ enum Wish {
 type Reply = oneshot::Sender<Result<Answer, String>>;
 
 impl Handle {
-    /// Opens the sessions of a stream. Fails if the node has stopped or the model has no layers.
-    pub(crate) async fn open(&self, model: &Model, planning: Planning) -> Result<Stream, String> {
+    /// Opens the sessions of a stream of inputs like these. Fails if the node has stopped or the
+    /// model has no layers.
+    pub(crate) async fn open(
+        &self,
+        model: &Model,
+        like: &[Tensor],
+        planning: Planning,
+    ) -> Result<Stream, String> {
         let (wishes, wished) = mpsc::unbounded_channel();
         let (told, news) = mpsc::unbounded_channel();
         let (happened, happenings) = mpsc::unbounded_channel();
-        let lanes = self.lanes(model, &planning).await?;
+        let lanes = self.lanes(model, like, &planning).await?;
         let mut driver = Driver {
             handle: self.clone(),
             model: model.clone(),
+            like: like.to_vec(),
             clock: Clock::start(),
             planning,
             shape: if lanes.len() > 1 { Shape::Agreeing } else { Shape::One },
@@ -101,6 +108,7 @@ impl Stream {
 struct Driver {
     handle: Handle,
     model: Model,
+    like: Vec<Tensor>,
     clock: Clock,
     /// How it was asked to plan.
     planning: Planning,
@@ -173,7 +181,7 @@ impl Driver {
     }
 
     async fn open(&mut self, planning: Planning) -> Result<(), String> {
-        let (session, mut news) = self.handle.session(&self.model, planning).await?;
+        let (session, mut news) = self.handle.session(&self.model, &self.like, planning).await?;
         let (number, happened) = (self.opened, self.happened.clone());
         self.opened += 1;
         tokio::spawn(async move {

@@ -73,7 +73,8 @@ async fn open(
 ) -> Result<Vec<Stream>, Failure> {
     let mut sessions = Vec::new();
     for planning in plannings {
-        let mut session = started.handle.open(model, planning.clone()).await?;
+        let mut session =
+            started.handle.open(model, std::slice::from_ref(input), planning.clone()).await?;
         infer::until_ready(&mut session, |_| ()).await?;
         sessions.push(session);
     }
