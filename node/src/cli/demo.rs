@@ -85,8 +85,8 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
     let side = side(&model)?;
     let inputs = IMAGES.iter().map(|(_, bytes)| picture::preprocess(bytes, side));
     let inputs = inputs.collect::<Result<Vec<Tensor>, _>>()?;
-    let mut session = started.handle.open(&model, &inputs[..1], planning.clone()).await?;
-    let agreement = agree(&mut session).await?;
+    let session = started.handle.open(&model, &inputs[..1], planning.clone()).await?;
+    let agreement = agree(&session).await?;
     let auction = AuctionReport::of(&agreement);
     let pieces = report::pieces(&agreement);
     say(&format!("plan: {}; {}", report::shape(&pieces), auction.line()));
@@ -125,7 +125,7 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
 }
 
 /// Waits for a session's plan. The auction's counts are those of the first agreement.
-async fn agree(session: &mut runtime::Stream) -> Result<Agreement, Failure> {
+async fn agree(session: &runtime::Stream) -> Result<Agreement, Failure> {
     let spinner = infer::spinner("agreeing on who computes what");
     let mut first = None;
     let ready = infer::until_ready(session, |news| {

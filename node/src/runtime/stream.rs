@@ -12,7 +12,7 @@ use starling_protocol::{
     dispatch::Dispatch,
     session::{Agreement, Planning},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
     clock::Clock,
@@ -23,7 +23,8 @@ use super::{
 /// A stream of inferences. Its sessions are closed when it is dropped.
 pub(crate) struct Stream {
     wishes: mpsc::UnboundedSender<Wish>,
-    news: mpsc::UnboundedReceiver<SessionNews>,
+    // News are heard while inferences run, and by one listener at a time.
+    news: Mutex<mpsc::UnboundedReceiver<SessionNews>>,
 }
 
 enum Wish {
@@ -67,14 +68,14 @@ impl Handle {
             driver.open(lane).await?;
         }
         tokio::spawn(driver.run(wished, happenings));
-        Ok(Stream { wishes, news })
+        Ok(Stream { wishes, news: Mutex::new(news) })
     }
 }
 
 impl Stream {
     /// The next thing that happens to it; nothing when it is over.
-    pub(crate) async fn next(&mut self) -> Option<SessionNews> {
-        self.news.recv().await
+    pub(crate) async fn next(&self) -> Option<SessionNews> {
+        self.news.lock().await.recv().await
     }
 
     /// One inference from beginning to end.

@@ -117,6 +117,8 @@ pub struct SessionReport {
     pub lost: Vec<String>,
     /// How often its plan changed.
     pub plan_changes: usize,
+    /// When it did so for the last time, in seconds from zero.
+    pub planned_s: Option<f64>,
     /// Its pieces, in the places where they were last.
     pub pieces: Vec<PieceReport>,
     /// From its market messages to their answers while it streamed: 99 % took no longer, in
@@ -293,6 +295,7 @@ fn session_of(
         failed: log.failed.clone(),
         lost: log.lost.iter().map(|provider| board(provider)).collect(),
         plan_changes: log.plans.len().saturating_sub(1),
+        planned_s: log.planned.map(|at| measured.at_s(at)),
         pieces: pieces.collect(),
         market_p99_ms: report.and_then(|report| report["market_round_trip_ms"]["p99"].as_f64()),
         auction: log.auction.clone(),

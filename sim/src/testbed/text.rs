@@ -46,7 +46,9 @@ fn session_text(session: &SessionReport) -> String {
         text += &format!("  lost on the way: {}\n", session.lost.join(", "));
     }
     if session.plan_changes > 0 {
-        text += &format!("  the plan changed {} times; under the last one", session.plan_changes);
+        text += &format!("  the plan changed {} times", session.plan_changes);
+        text += &session.planned_s.map_or_else(String::new, |at| format!(", last at {at:.1} s"));
+        text += "; under the last one";
         text += &match session.steady {
             Some(steady) => format!(
                 " {:.2} /s, latency {:.0} ms (median):\n",

@@ -73,9 +73,9 @@ async fn open(
 ) -> Result<Vec<Stream>, Failure> {
     let mut sessions = Vec::new();
     for planning in plannings {
-        let mut session =
+        let session =
             started.handle.open(model, std::slice::from_ref(input), planning.clone()).await?;
-        infer::until_ready(&mut session, |_| ()).await?;
+        infer::until_ready(&session, |_| ()).await?;
         sessions.push(session);
     }
     for session in &sessions {
