@@ -214,6 +214,21 @@ fn when_all_lanes_are_lost_another_plan_takes_their_place() {
     assert_eq!(report["providers_lost"].as_array().map(Vec::len), Some(2), "{report}");
 }
 
+#[test]
+fn a_node_that_joins_a_stream_gets_a_lane_of_it() {
+    let mut flock = Flock::start_behind(2, 20);
+    let mut command = flock.infer();
+    command.args(["--duration", "12", "--in-flight", "12", "--check"]);
+    command.arg(asset("chelsea.logits.npy")).arg("--input").arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    flock.first_hosting();
+    flock.add(20);
+    flock.nodes[2].wait_for("hosting");
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert!(providers(&report).contains(&flock.nodes[2].id), "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+}
+
 fn check_killed(plan: &[&str]) {
     let mut flock = Flock::start(3);
     let output = flock.dir.path().join("y.npy");

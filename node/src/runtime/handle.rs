@@ -1,6 +1,6 @@
 //! How the commands speak to a running node.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::Multiaddr;
 use starling_engine::{Model, Tensor};
@@ -43,6 +43,13 @@ pub(super) enum Request {
         model: Model,
         like: Vec<Tensor>,
         planning: Planning,
+        reply: oneshot::Sender<Vec<Planning>>,
+    },
+    MoreLanes {
+        model: Model,
+        like: Vec<Tensor>,
+        taken: BTreeSet<NodeId>,
+        per_s: f64,
         reply: oneshot::Sender<Vec<Planning>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
@@ -138,6 +145,22 @@ impl Handle {
         let (reply, lanes) = oneshot::channel();
         let (model, like, planning) = (model.clone(), like.to_vec(), planning.clone());
         let request = Request::Lanes { model, like, planning, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        lanes.await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// With what sessions a stream may grow that has these nodes in its lanes already and is
+    /// predicted to give so many outputs a second.
+    pub(super) async fn more_lanes(
+        &self,
+        model: &Model,
+        like: &[Tensor],
+        taken: BTreeSet<NodeId>,
+        per_s: f64,
+    ) -> Result<Vec<Planning>, String> {
+        let (reply, lanes) = oneshot::channel();
+        let (model, like) = (model.clone(), like.to_vec());
+        let request = Request::MoreLanes { model, like, taken, per_s, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         lanes.await.map_err(|_| STOPPED.to_owned())
     }

@@ -479,6 +479,11 @@ impl Runtime {
                 let lanes = profile.map(|profile| self.node.lanes(self.now(), &profile, &planning));
                 reply.send(lanes.unwrap_or_else(|| vec![planning])).ok();
             }
+            Request::MoreLanes { model, like, taken, per_s, reply } => {
+                let lanes = convert::model_profile(&model, &like)
+                    .map(|profile| self.node.more_lanes(self.now(), &profile, &taken, per_s));
+                reply.send(lanes.unwrap_or_default()).ok();
+            }
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();
             }

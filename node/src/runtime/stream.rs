@@ -4,15 +4,22 @@
 //! needs tasks: sessions that open side by side and begin to serve as each gets ready, requests that
 //! go to another lane when theirs is lost, and one session in their place when all are.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use starling_engine::{Model, Tensor};
 use starling_protocol::{
+    NodeId,
     dispatch::Dispatch,
     session::{Agreement, Planning},
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 
 use super::{
     clock::Clock,
@@ -56,6 +63,7 @@ impl Handle {
             shape: if lanes.len() > 1 { Shape::Agreeing } else { Shape::One },
             lanes: BTreeMap::new(),
             opened: 0,
+            failures: BTreeMap::new(),
             joined: Vec::new(),
             dispatch: Dispatch::default(),
             pending: BTreeMap::new(),
@@ -117,6 +125,8 @@ struct Driver {
     /// By the order in which they were opened.
     lanes: BTreeMap<u16, Lane>,
     opened: u16,
+    /// Lanes that were given up, by node.
+    failures: BTreeMap<NodeId, u32>,
     /// What has served, by the order in which it began to.
     joined: Vec<(u16, Agreement)>,
     dispatch: Dispatch,
@@ -143,6 +153,8 @@ type Answered = (u16, u64, Result<Answer, String>);
 
 struct Lane {
     session: SessionRequests,
+    /// For whom it was planned, if its places stay.
+    nodes: Vec<NodeId>,
     agreement: Option<Agreement>,
 }
 
@@ -159,6 +171,10 @@ impl Driver {
         mut wished: mpsc::UnboundedReceiver<Wish>,
         mut happenings: mpsc::UnboundedReceiver<(u16, SessionNews)>,
     ) {
+        let mut growing = tokio::time::interval(GROW_EVERY);
+        growing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once, when all that is there is in use already.
+        growing.tick().await;
         let closed = loop {
             tokio::select! {
                 // What happens to a lane comes before what it still answers.
@@ -170,6 +186,7 @@ impl Driver {
                     Some(Wish::Close(done)) => break Some(done),
                     None => break None,
                 },
+                _ = growing.tick() => self.grow().await,
             }
             self.send();
         };
@@ -182,6 +199,10 @@ impl Driver {
     }
 
     async fn open(&mut self, planning: Planning) -> Result<(), String> {
+        let nodes = match &planning {
+            Planning::Placed(_, nodes) => nodes.clone(),
+            Planning::Fixed(_) | Planning::Matched(_) | Planning::By(..) => Vec::new(),
+        };
         let (session, mut news) = self.handle.session(&self.model, &self.like, planning).await?;
         let (number, happened) = (self.opened, self.happened.clone());
         self.opened += 1;
@@ -192,7 +213,7 @@ impl Driver {
                 }
             }
         });
-        self.lanes.insert(number, Lane { session, agreement: None });
+        self.lanes.insert(number, Lane { session, nodes, agreement: None });
         Ok(())
     }
 
@@ -299,12 +320,34 @@ impl Driver {
         self.told.send(SessionNews::Ready(Agreement::together(joined))).ok();
     }
 
+    /// Opens lanes on machines that have come, or that a lane has left behind.
+    async fn grow(&mut self) {
+        if self.shape != Shape::Several {
+            return;
+        }
+        let useless = self.failures.iter().filter(|(_, failures)| **failures >= FAILURES_MAX);
+        let mut taken: BTreeSet<NodeId> = useless.map(|(node, _)| *node).collect();
+        taken.extend(self.lanes.values().flat_map(|lane| &lane.nodes));
+        let agreed = self.lanes.values().filter_map(|lane| lane.agreement.as_ref());
+        let per_s = agreed.map(Agreement::rate).sum();
+        let found = self.handle.more_lanes(&self.model, &self.like, taken, per_s).await;
+        for planning in found.unwrap_or_default() {
+            tracing::info!(lane = self.opened, "one more lane for the stream");
+            if let Err(reason) = self.open(planning).await {
+                tracing::debug!(reason, "no lane opened");
+            }
+        }
+    }
+
     /// A lane without one of its providers is none: the others take over what it had. When it was
     /// the last, one session takes their place.
     async fn give_up(&mut self, number: u16, reason: &str) {
         tracing::info!(lane = number, reason, "a lane of the stream is over");
         self.dispatch.close(number);
         if let Some(lane) = self.lanes.remove(&number) {
+            for node in lane.nodes {
+                *self.failures.entry(node).or_default() += 1;
+            }
             lane.session.close().await;
         }
         if self.lanes.is_empty() {
@@ -327,7 +370,10 @@ impl Driver {
 }
 
 const OVER: &str = "the stream is over: the node has stopped, or nobody computes for it any more";
-/// So many lanes may fail a request before that is its answer.
+/// How often machines are looked for on which the stream could have another lane.
+const GROW_EVERY: Duration = Duration::from_secs(5);
+/// So many lanes may fail a request before that is its answer, and so many of a node's before it
+/// gets no other.
 const FAILURES_MAX: u32 = 3;
 /// The most requests without an answer.
 const REQUESTS_MAX: usize = 1024;

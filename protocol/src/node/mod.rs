@@ -5,7 +5,7 @@ mod config;
 mod io;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -543,6 +543,28 @@ impl Node {
             return vec![planning.clone()];
         }
         proposals.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
+    }
+
+    /// With what lanes a stream may grow that has these nodes in its lanes already and is predicted
+    /// to give so many outputs a second: none where those who are left would add too little.
+    #[must_use]
+    pub fn more_lanes(
+        &self,
+        now: Timestamp,
+        profile: &ModelProfile,
+        taken: &BTreeSet<NodeId>,
+        per_s: f64,
+    ) -> Vec<Planning> {
+        let view = self.view(now);
+        let (mut workers, settings) = (view.workers(), view.config.plans());
+        workers.retain(|worker| !taken.contains(&worker.node));
+        let uplink = self.config.bandwidth as f64;
+        let found = partition::lanes(profile, &workers, self.config.id, uplink, &settings);
+        let gain: f64 = found.iter().map(|lane| 1.0 / lane.bottleneck).sum();
+        if gain <= per_s * settings.gain_min {
+            return Vec::new();
+        }
+        found.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
     }
 
     /// What a session may look at.
