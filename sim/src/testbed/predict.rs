@@ -259,7 +259,12 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
         inspected["layers"].as_array()?.iter().map(layer).collect();
     let cuts: Option<Vec<u64>> =
         inspected["cut_bytes"].as_array()?.iter().map(Value::as_u64).collect();
-    ModelProfile::new(ModelId([0; 32]), &layers?, cuts?)
+    let mut cuts = cuts?;
+    // Inputs are packed on the wire, as pictures well can be.
+    if let (Some(input), Some(sent)) = (cuts.first_mut(), inspected["input_bytes_sent"].as_u64()) {
+        *input = sent;
+    }
+    ModelProfile::new(ModelId([0; 32]), &layers?, cuts)
 }
 
 /// What a byte over its link cost the board that had the whole model, in core seconds: what it
