@@ -32,7 +32,7 @@ enum Command {
     #[command(after_help = converge::EXAMPLES)]
     Converge(converge::Converge),
     /// Put a paper's claims to the test, and write a report with tables and plots
-    Paper(paper::Paper),
+    Paper(paper::Flags),
     /// Solve an instance of the assignment problem from a file, by any of the algorithms.
     ///
     /// Prints one JSON object: the assignment, its utility and the exact optimum's, and what it

@@ -7,17 +7,21 @@ use std::{
 
 use clap::{Args, Subcommand};
 use starling_sim::paper::{
+    boards::{self, Paper, Setup},
     dina2020, edgeci2024,
     files::{self, Files},
-    xu2023::{self, Scale, Setup},
+    xu2023::{self, Scale},
 };
-use starling_sim::plot::PlotError;
+use starling_sim::{
+    plot::PlotError,
+    testbed::{Failure, Stop},
+};
 
 use super::{CliError, Outcome, progress_bar};
 
 /// The flags of `starling-sim paper`.
 #[derive(Args)]
-pub(super) struct Paper {
+pub(super) struct Flags {
     #[command(subcommand)]
     which: Which,
 }
@@ -54,6 +58,27 @@ struct Planners {
     /// Only a few scenarios: seconds instead of a minute, and figures that say little
     #[arg(long)]
     quick: bool,
+    /// Measure the planners on emulated boards instead of simulating them; needs Linux and root
+    #[arg(long, requires_all = ["model", "image"], conflicts_with = "quick")]
+    testbed: bool,
+    /// With --testbed: a network, as an ONNX file; may be repeated
+    #[arg(long, value_name = "FILE", requires = "testbed")]
+    model: Vec<PathBuf>,
+    /// With --testbed: a picture for the networks
+    #[arg(long, value_name = "FILE", requires = "testbed")]
+    image: Option<PathBuf>,
+    /// With --testbed: how many boards
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
+    boards: u16,
+    /// With --testbed: the rates of the boards' links
+    #[arg(long, value_name = "MBIT,...", value_delimiter = ',', default_value = "100")]
+    link: Vec<f64>,
+    /// With --testbed: for how long each planner's inferences run
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
+    seconds: f64,
+    /// With --testbed: the program that runs on the boards [default: beside this one, or on the path]
+    #[arg(long, value_name = "PATH", requires = "testbed")]
+    starling: Option<PathBuf>,
 }
 
 /// The flags of `starling-sim paper xu2023`.
@@ -77,7 +102,7 @@ Examples:
 
 Exit code: 0 if the report is written, 1 if it could not be made, 2 if the flags make no sense.";
 
-impl Paper {
+impl Flags {
     /// Runs what the flags say.
     pub(super) fn run(&self) -> Result<Outcome, CliError> {
         match &self.which {
@@ -103,14 +128,37 @@ impl Xu2023 {
         written(&self.out, xu2023::report::files(&results))
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self) -> xu2023::Setup {
         let (scale, seeds) = if self.quick { (Scale::Quick, 2) } else { (Scale::Full, 20) };
-        Setup::new(self.seeds.unwrap_or(seeds), scale)
+        xu2023::Setup::new(self.seeds.unwrap_or(seeds), scale)
     }
 }
 
 impl Planners {
+    fn on_boards(&self, paper: Paper) -> Result<Outcome, CliError> {
+        make_folder(&self.out)?;
+        let setup = Setup {
+            paper,
+            models: self.model.clone(),
+            image: self.image.clone().unwrap_or_default(),
+            boards: usize::from(self.boards),
+            links: self.link.clone(),
+            seconds: self.seconds,
+            starling: self.starling.clone(),
+        };
+        let stop = Stop::on_signals()?;
+        match setup.run(&stop, &mut |text: &str| eprintln!("{text}")) {
+            Ok(table) => written(&self.out, Ok(boards::files(&setup, &table))),
+            Err(failure @ Failure::Interrupted) => Err(CliError::Interrupted(failure.to_string())),
+            Err(failure @ Failure::Unsuited(_)) => Err(CliError::Usage(failure.to_string())),
+            Err(failure) => Ok(failed(&failure)),
+        }
+    }
+
     fn dina2020(&self) -> Result<Outcome, CliError> {
+        if self.testbed {
+            return self.on_boards(Paper::Dina2020);
+        }
         make_folder(&self.out)?;
         let scale = if self.quick { dina2020::Scale::Quick } else { dina2020::Scale::Full };
         let progress = progress_bar(dina2020::scenario::Scenario::all(scale).len() as u64);
@@ -123,6 +171,9 @@ impl Planners {
     }
 
     fn edgeci2024(&self) -> Result<Outcome, CliError> {
+        if self.testbed {
+            return self.on_boards(Paper::EdgeCi2024);
+        }
         make_folder(&self.out)?;
         let scale = if self.quick { edgeci2024::Scale::Quick } else { edgeci2024::Scale::Full };
         let progress = progress_bar(edgeci2024::scenario::Scenario::all(scale).len() as u64);

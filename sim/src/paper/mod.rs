@@ -12,10 +12,13 @@
 //! | [`measure`] | algorithms on one case, in figures |
 //! | [`site`] | a requester and a handful of machines, and what each planner makes of them |
 //! | [`observe`] | a plan in virtual time |
+//! | `boards` | what planners give on emulated boards; on Unix alone |
 //! | [`table`], [`files`] | tables as Markdown and CSV, and the files of a report |
 //! | [`xu2023`] | the paper behind the auction |
 //! | [`dina2020`], [`edgeci2024`] | the papers behind two planners |
 
+#[cfg(unix)]
+pub mod boards;
 pub mod dina2020;
 pub mod edgeci2024;
 pub mod files;
