@@ -1,21 +1,22 @@
 //! `paper`: a paper's claims under our model, as a folder of tables and plots.
 
+#[cfg(unix)]
+mod boards;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
+#[cfg(unix)]
+use starling_sim::paper::boards::Paper;
 use starling_sim::paper::{
-    boards::{self, Paper, Setup},
     dina2020, edgeci2024,
     files::{self, Files},
     xu2023::{self, Scale},
 };
-use starling_sim::{
-    plot::PlotError,
-    testbed::{Failure, Stop},
-};
+use starling_sim::plot::PlotError;
 
 use super::{CliError, Outcome, progress_bar};
 
@@ -58,27 +59,9 @@ struct Planners {
     /// Only a few scenarios: seconds instead of a minute, and figures that say little
     #[arg(long)]
     quick: bool,
-    /// Measure the planners on emulated boards instead of simulating them; needs Linux and root
-    #[arg(long, requires_all = ["model", "image"], conflicts_with = "quick")]
-    testbed: bool,
-    /// With --testbed: a network, as an ONNX file; may be repeated
-    #[arg(long, value_name = "FILE", requires = "testbed")]
-    model: Vec<PathBuf>,
-    /// With --testbed: a picture for the networks
-    #[arg(long, value_name = "FILE", requires = "testbed")]
-    image: Option<PathBuf>,
-    /// With --testbed: how many boards
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
-    boards: u16,
-    /// With --testbed: the rates of the boards' links
-    #[arg(long, value_name = "MBIT,...", value_delimiter = ',', default_value = "100")]
-    link: Vec<f64>,
-    /// With --testbed: for how long each planner's inferences run
-    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
-    seconds: f64,
-    /// With --testbed: the program that runs on the boards [default: beside this one, or on the path]
-    #[arg(long, value_name = "PATH", requires = "testbed")]
-    starling: Option<PathBuf>,
+    #[cfg(unix)]
+    #[command(flatten)]
+    boards: boards::OnBoards,
 }
 
 /// The flags of `starling-sim paper xu2023`.
@@ -135,29 +118,10 @@ impl Xu2023 {
 }
 
 impl Planners {
-    fn on_boards(&self, paper: Paper) -> Result<Outcome, CliError> {
-        make_folder(&self.out)?;
-        let setup = Setup {
-            paper,
-            models: self.model.clone(),
-            image: self.image.clone().unwrap_or_default(),
-            boards: usize::from(self.boards),
-            links: self.link.clone(),
-            seconds: self.seconds,
-            starling: self.starling.clone(),
-        };
-        let stop = Stop::on_signals()?;
-        match setup.run(&stop, &mut |text: &str| eprintln!("{text}")) {
-            Ok(table) => written(&self.out, Ok(boards::files(&setup, &table))),
-            Err(failure @ Failure::Interrupted) => Err(CliError::Interrupted(failure.to_string())),
-            Err(failure @ Failure::Unsuited(_)) => Err(CliError::Usage(failure.to_string())),
-            Err(failure) => Ok(failed(&failure)),
-        }
-    }
-
     fn dina2020(&self) -> Result<Outcome, CliError> {
-        if self.testbed {
-            return self.on_boards(Paper::Dina2020);
+        #[cfg(unix)]
+        if self.boards.wanted() {
+            return self.boards.run(&self.out, Paper::Dina2020);
         }
         make_folder(&self.out)?;
         let scale = if self.quick { dina2020::Scale::Quick } else { dina2020::Scale::Full };
@@ -171,8 +135,9 @@ impl Planners {
     }
 
     fn edgeci2024(&self) -> Result<Outcome, CliError> {
-        if self.testbed {
-            return self.on_boards(Paper::EdgeCi2024);
+        #[cfg(unix)]
+        if self.boards.wanted() {
+            return self.boards.run(&self.out, Paper::EdgeCi2024);
         }
         make_folder(&self.out)?;
         let scale = if self.quick { edgeci2024::Scale::Quick } else { edgeci2024::Scale::Full };
