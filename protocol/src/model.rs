@@ -178,18 +178,17 @@ impl ModelProfile {
     fn strip(&self, map: &RowMap, piece: &Piece, whole: PieceProfile) -> PieceProfile {
         let made = map.made(piece.layers, &piece.rows);
         let layers = piece.layers.first..piece.layers.end;
+        let mut spared = 0_u64;
         let work = layers.zip(made).fold(Work::default(), |sum, (layer, (rows, height))| {
+            spared = spared.saturating_add(map.spared(layer, (rows, height)));
             let all = self.range(LayerRange { first: layer, end: layer + 1 }).work;
             sum.plus(&all.share(rows, height))
         });
         let needed = map.needed(piece.layers, &piece.rows);
         let bytes_in = map.bytes(piece.layers.first, &needed);
-        PieceProfile {
-            work,
-            bytes_in,
-            bytes_out: map.bytes(piece.layers.end, &piece.rows),
-            ..whole
-        }
+        let weight_bytes = whole.weight_bytes.saturating_sub(spared);
+        let bytes_out = map.bytes(piece.layers.end, &piece.rows);
+        PieceProfile { work, weight_bytes, bytes_in, bytes_out }
     }
 
     /// The pieces that make these rows of the tensors alive before layer `end`, all rows if there
@@ -201,12 +200,15 @@ impl ModelProfile {
         let Some(map) = self.rows.as_ref().filter(|_| !rows.is_empty()) else {
             return (0..end).rev().map(|first| (whole(first), Vec::new())).collect();
         };
-        let (mut work, bytes_out) = (Work::default(), map.bytes(end, rows));
+        let (mut work, mut spared) = (Work::default(), 0_u64);
+        let bytes_out = map.bytes(end, rows);
         let step = |(first, ((rows, height), needed)): (u16, ((u32, u32), Vec<RowRange>))| {
             let all = self.range(LayerRange { first, end: first + 1 }).work;
             work = work.plus(&all.share(rows, height));
+            spared = spared.saturating_add(map.spared(first, (rows, height)));
+            let weight_bytes = whole(first).weight_bytes.saturating_sub(spared);
             let bytes_in = map.bytes(first, &needed);
-            (PieceProfile { work, bytes_in, bytes_out, ..whole(first) }, needed)
+            (PieceProfile { work, weight_bytes, bytes_in, bytes_out }, needed)
         };
         (0..end).rev().zip(map.backwards(end, rows)).map(step).collect()
     }

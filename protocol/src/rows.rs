@@ -13,6 +13,10 @@
 //! and applied backwards, layer by layer, this gives what a strip needs of each tensor before its
 //! layers. With a dilation a window may step over the border, and the true range can be smaller
 //! than this one; a strip that is given more rows than it needs drops them.
+//!
+//! The rows of the features that a fully connected layer makes are these features. It makes any of
+//! them from all of its input, and from their share of its weights: such strips divide memory too,
+//! which those of images don't.
 
 use std::fmt;
 
@@ -20,8 +24,8 @@ use bincode::{Decode, Encode};
 
 use crate::plan::LayerRange;
 
-/// Rows `first..end` of a tensor's height, which is dimension 2 of NCHW. A tensor of any other
-/// number of dimensions counts as one row, so that `0..1` is all of it.
+/// Rows `first..end` of a tensor's height, which is dimension 2 of NCHW, or of the features of
+/// `[1, features]`. Any other tensor counts as one row, so that `0..1` is all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct RowRange {
     /// The first row.
@@ -150,8 +154,11 @@ pub struct LayerRows {
 pub enum Splits {
     /// It can.
     ByRows,
-    /// Any row takes all rows of all inputs, and all rows are made at once.
+    /// As [`View`](Self::View), but it is work.
     No,
+    /// Any row takes all rows of all inputs, and all rows are made at once. It costs nothing, since
+    /// it is the same bytes under another shape: each strip may do it.
+    View,
 }
 
 /// How rows flow through a model: all that a planner of strips asks.
@@ -161,6 +168,10 @@ pub struct RowMap {
     layers: Vec<LayerRows>,
     // By cut: the tensors alive across it, in the order in which they are sent.
     frontiers: Vec<Vec<u32>>,
+    // By layer: bytes of its weights that each row has for itself.
+    row_weights: Vec<u64>,
+    // By tensor: which layer makes it, if one does.
+    makers: Vec<Option<u16>>,
 }
 
 impl RowMap {
@@ -180,7 +191,21 @@ impl RowMap {
         let right = tensors.iter().all(|tensor| tensor.height > 0)
             && ends.chain(frontiers.iter().flatten()).all(known)
             && frontiers.len() == layers.len() + 1;
-        right.then_some(Self { tensors, layers, frontiers })
+        right.then(|| {
+            let row_weights = vec![0; layers.len()];
+            let makers = makers(tensors.len(), &layers);
+            Self { tensors, layers, frontiers, row_weights, makers }
+        })
+    }
+
+    /// The same, with the bytes of weights that each row of a layer has for itself: for each layer,
+    /// what a strip without a row does not hold. Layers beyond the list have none.
+    #[must_use]
+    pub fn with_row_weights(mut self, bytes: &[u64]) -> Self {
+        for (own, bytes) in self.row_weights.iter_mut().zip(bytes) {
+            *own = *bytes;
+        }
+        self
     }
 
     /// All rows of each tensor alive across a cut; nothing beyond the last.
@@ -189,10 +214,46 @@ impl RowMap {
         self.frontier(cut).map(|tensor| RowRange::new(0, tensor.height)).collect()
     }
 
-    /// Whether every layer of the range can make some rows without the others.
+    /// Whether a strip of these layers takes less than all of them: every layer can make some rows
+    /// without the others, and none takes all rows of what another of them makes in strips, as a
+    /// fully connected layer does of the one before. [Views](Splits::View) may come first.
     #[must_use]
     pub fn splittable(&self, layers: LayerRange) -> bool {
-        self.range(layers).iter().all(|layer| layer.splits == Splits::ByRows)
+        let divided = |tensor: u32| {
+            let maker = self.makers[tensor as usize].filter(|maker| *maker >= layers.first);
+            let maker = maker.and_then(|maker| self.layers.get(usize::from(maker)));
+            maker.is_some_and(|maker| maker.splits == Splits::ByRows)
+                && self.tensor(tensor).height > 1
+        };
+        let splits = |layer: &LayerRows| match layer.splits {
+            Splits::ByRows => {
+                let mut inputs = layer.inputs.iter();
+                !inputs.any(|(tensor, rule)| *rule == RowRule::All && divided(*tensor))
+            }
+            Splits::No => false,
+            Splits::View => !layer.inputs.iter().any(|(tensor, _)| divided(*tensor)),
+        };
+        let range = self.range(layers);
+        range.iter().all(splits) && range.last().is_none_or(|last| last.splits == Splits::ByRows)
+    }
+
+    /// Whether a layer of the range costs nothing and can't be divided.
+    pub(crate) fn is_view(&self, layers: LayerRange) -> bool {
+        self.range(layers).iter().all(|layer| layer.splits == Splits::View)
+    }
+
+    /// Bytes of the weights of these layers that strips divide among them; each strip holds all of
+    /// the others.
+    pub(crate) fn divided_weights(&self, layers: LayerRange) -> u64 {
+        let layers = layers.first..layers.end.min(self.layers.len() as u16);
+        layers
+            .fold(0, |sum, layer| sum.saturating_add(self.spared(layer, (0, self.made_of(layer)))))
+    }
+
+    /// Bytes of a layer's weights that a strip does not hold that makes so many rows of so many.
+    pub(crate) fn spared(&self, layer: u16, (rows, height): (u32, u32)) -> u64 {
+        let each = self.row_weights.get(usize::from(layer)).copied().unwrap_or(0);
+        each.saturating_mul(u64::from(height.saturating_sub(rows)))
     }
 
     /// Divides the tensors alive across a cut into strips, in proportion to weights: for each
@@ -267,8 +328,17 @@ impl RowMap {
     }
 
     fn part(&self, layer: &LayerRows, held: &[RowRange]) -> (u32, u32) {
-        let height = layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height);
+        let height = self.height(layer);
         (made(layer, held).len().min(height), height)
+    }
+
+    fn made_of(&self, layer: u16) -> u32 {
+        self.layers.get(usize::from(layer)).map_or(0, |layer| self.height(layer))
+    }
+
+    /// How many rows a layer makes in all.
+    fn height(&self, layer: &LayerRows) -> u32 {
+        layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height)
     }
 
     /// Takes what a layer needs of its inputs into account, given what is needed of its outputs.
@@ -280,13 +350,13 @@ impl RowMap {
         for output in &layer.outputs {
             held[*output as usize] = match layer.splits {
                 Splits::ByRows => made,
-                Splits::No => self.whole(*output),
+                Splits::No | Splits::View => self.whole(*output),
             };
         }
         for (input, rule) in &layer.inputs {
             let needed = match layer.splits {
                 Splits::ByRows => rule.needed(made, self.tensor(*input).height),
-                Splits::No => self.whole(*input),
+                Splits::No | Splits::View => self.whole(*input),
             };
             held[*input as usize] = held[*input as usize].hull(needed);
         }
@@ -347,6 +417,50 @@ pub fn divide(height: u32, weights: &[f64]) -> Vec<RowRange> {
             rows
         })
         .collect()
+}
+
+/// The same, but no range has more rows than it may: those of others grow for that. Nothing if
+/// there are more rows than all may have together.
+#[must_use]
+pub fn divide_within(height: u32, weights: &[f64], most: &[u32]) -> Option<Vec<RowRange>> {
+    let room: u64 = most.iter().map(|most| u64::from(*most)).sum();
+    if weights.len() != most.len() || room < u64::from(height) {
+        return None;
+    }
+    let mut full = vec![false; most.len()];
+    loop {
+        let open: Vec<usize> = (0..most.len()).filter(|at| !full[*at]).collect();
+        let mut rows: Vec<u32> = most.to_vec();
+        let taken: u32 = (0..most.len()).filter(|at| full[*at]).map(|at| most[at]).sum();
+        let shares: Vec<f64> = open.iter().map(|at| weights[*at]).collect();
+        for (at, range) in open.iter().zip(divide(height - taken, &shares)) {
+            rows[*at] = range.len();
+        }
+        let over: Vec<usize> = open.into_iter().filter(|at| rows[*at] > most[*at]).collect();
+        if over.is_empty() {
+            return Some(in_order(&rows));
+        }
+        over.into_iter().for_each(|at| full[at] = true);
+    }
+}
+
+/// Ranges of so many rows each that follow each other.
+fn in_order(rows: &[u32]) -> Vec<RowRange> {
+    let mut first = 0;
+    let range = |rows: &u32| {
+        let range = RowRange::new(first, first + rows);
+        first = range.end;
+        range
+    };
+    rows.iter().map(range).collect()
+}
+
+fn makers(tensors: usize, layers: &[LayerRows]) -> Vec<Option<u16>> {
+    let mut makers = vec![None; tensors];
+    for (at, layer) in (0..).zip(layers) {
+        layer.outputs.iter().for_each(|output| makers[*output as usize] = Some(at));
+    }
+    makers
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod pf;
 mod pipeline;
 mod planner;
 mod predict;
+mod room;
 mod worker;
 
 pub use layout::Layout;

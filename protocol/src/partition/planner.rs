@@ -204,11 +204,12 @@ mod tests {
 
     use super::*;
     use crate::{
+        model::Speed,
         partition::{
-            fixtures::{Kind, REQUESTER, Small, chain, node, worker},
+            fixtures::{Kind, REQUESTER, Small, chain, node, vgg16, worker},
             predict::predict,
         },
-        plan::PIECES_MAX,
+        plan::{LayerRange, PIECES_MAX},
     };
 
     fn planned(small: &Small, planner: Planner) -> Option<Proposal> {
@@ -223,6 +224,66 @@ mod tests {
         }
         let error = "edge-ci".parse::<Planner>().expect_err("no such name");
         assert!(error.to_string().ends_with("greedy, random, single"), "{error}");
+    }
+
+    /// Eight boards, with these MiB of memory and this bandwidth.
+    fn boards(memory: [u64; 8], bandwidth: f64) -> Vec<Worker> {
+        let board = |(n, mib): (u8, u64)| {
+            let mut worker = worker(n, 0, bandwidth);
+            worker.provider.speed = Speed([8, 4, 2, 2, 1].map(|giga| giga * 1_000_000_000));
+            worker.provider.memory_free = mib << 20;
+            worker
+        };
+        (1..).zip(memory).map(board).collect()
+    }
+
+    #[track_caller]
+    fn check_memory(found: &Proposal, profile: &ModelProfile, workers: &[Worker]) {
+        for worker in workers {
+            let pieces = found.plan.pieces().iter().zip(&found.order);
+            let own = pieces.filter(|(_, node)| **node == worker.node);
+            let bytes: Vec<u64> = own.map(|(piece, _)| profile.piece(piece).weight_bytes).collect();
+            assert!(bytes.iter().sum::<u64>() <= worker.provider.memory_free, "{bytes:?}");
+            assert!(bytes.len() <= usize::from(worker.room), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn boards_that_hold_no_layer_alone_compute_it_together() {
+        let profile = vgg16();
+        assert_eq!(profile.range(LayerRange { first: 19, end: 20 }).weight_bytes, 411_058_176);
+        let memories =
+            [[80; 8], [200, 40, 100, 60, 60, 80, 50, 50], [300, 100, 100, 20, 20, 20, 20, 20]];
+        for (memory, bandwidth) in memories.iter().flat_map(|m| [1e6, 1e7, 1e8].map(|b| (*m, b))) {
+            let workers = boards(memory, bandwidth);
+            for (planner, goal) in [
+                (Planner::Pf, Goal::Latency),
+                (Planner::Pf, Goal::Throughput),
+                (Planner::EdgeCi, Goal::Latency),
+                (Planner::OptimalFused, Goal::Latency),
+            ] {
+                let settings = Settings { hop: 1e-3, ..Settings::default() };
+                let found = plan(planner, &profile, &workers, REQUESTER, goal, &settings);
+                let found = found.unwrap_or_else(|| panic!("{planner} {memory:?} {bandwidth}"));
+                check_memory(&found, &profile, &workers);
+                println!(
+                    "{planner} {goal:?} {memory:?} {bandwidth:e}: {:.3} s, {:.3} s",
+                    found.latency, found.bottleneck
+                );
+                for (piece, node) in found.plan.pieces().iter().zip(&found.order) {
+                    println!(
+                        "   {piece} {}: {} MB",
+                        node.0[0],
+                        profile.piece(piece).weight_bytes / 1_000_000
+                    );
+                }
+            }
+            for planner in [Planner::Single, Planner::Greedy, Planner::EarlyFused] {
+                let settings = Settings::default();
+                let goal = Goal::Latency;
+                assert_eq!(plan(planner, &profile, &workers, REQUESTER, goal, &settings), None);
+            }
+        }
     }
 
     /// One inference of a chain of twelve convolutions over 40 rows.

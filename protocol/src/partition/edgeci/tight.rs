@@ -1,0 +1,165 @@
+//! DPFL where memory is short: the same programme, with what each way leaves of the machines' memory.
+//!
+//! Strips of images each hold all weights of their layers, and a machine may hold several pieces. So
+//! whether a segment has room depends on all before it. The best way to a cut keeps account of what
+//! it has taken; strips that divide weights take what is left; and a way is given up that leaves
+//! less than the weights to come. What is best then is no longer sure to be found, since a slower way
+//! to a cut may leave more. So it is looked for several times, with ever higher prices on pieces:
+//! fewer of them hold fewer weights twice.
+
+use super::dpfl::{self, Mode};
+use crate::{
+    partition::{
+        case::{Case, Segment},
+        layout::Layout,
+        predict::Task,
+        room::Room,
+    },
+    plan::{LayerRange, PIECES_MAX, Piece},
+};
+
+/// A sequence of segments, each in one of these modes, that has room; the fastest that is found.
+pub(super) fn fused(case: &Case<'_>, modes: &[Mode]) -> Option<Layout> {
+    let mut search = Search::new(case, modes);
+    let seconds = search.team.iter().map(|at| case.workers[*at].whole(case.profile));
+    let seconds = seconds.fold(f64::INFINITY, f64::min);
+    let found = PRICES.iter().filter_map(|price| search.layout(price * seconds));
+    let timed = found.map(|layout| (case.predict(&layout).latency, layout));
+    let possible = timed.filter(|(latency, _)| latency.is_finite());
+    possible.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout)
+}
+
+struct Search<'a> {
+    case: &'a Case<'a>,
+    cuts: Vec<u16>,
+    /// Whoever computes something in one of the modes.
+    team: Vec<usize>,
+    modes: &'a [Mode],
+    /// By place of the cut where they end, from the second on, and by mode: where the segments
+    /// begin, and what they are if they have all memory to themselves.
+    segments: Vec<Vec<Vec<(usize, Vec<Task>)>>>,
+    /// By place of the cut, and by mode of the segment before; the first has the start alone.
+    best: Vec<Vec<Option<Way>>>,
+}
+
+/// A way to a cut.
+#[derive(Clone, Debug)]
+struct Way {
+    /// Seconds, and the price of its pieces.
+    cost: f64,
+    pieces: usize,
+    room: Room,
+    /// The places of the cut before and of the way to it.
+    before: (usize, usize),
+    /// The last segment.
+    tasks: Vec<Task>,
+}
+
+impl<'a> Search<'a> {
+    fn new(case: &'a Case<'a>, modes: &'a [Mode]) -> Self {
+        let cuts = case.cuts();
+        let mut team: Vec<usize> = modes.iter().flat_map(Mode::team).collect();
+        team.sort_unstable();
+        team.dedup();
+        let ends = 1..cuts.len();
+        let ending =
+            |end| modes.iter().map(|mode| dpfl::segments(case, &cuts, end, mode)).collect();
+        let segments = ends.map(ending).collect();
+        Self { case, cuts, team, modes, segments, best: Vec::new() }
+    }
+
+    fn layout(&mut self, price: f64) -> Option<Layout> {
+        let room = Room::new(&self.case.workers);
+        let start = Way { cost: 0.0, pieces: 0, room, before: (0, 0), tasks: Vec::new() };
+        self.best = vec![vec![Some(start)]];
+        for end in 1..self.cuts.len() {
+            let ways = (0..self.modes.len()).map(|mode| self.way(end, mode, price)).collect();
+            self.best.push(ways);
+        }
+        let arrived = self.best.last()?.iter().enumerate().filter_map(|(at, way)| {
+            let way = way.as_ref()?;
+            Some((at, way.cost + self.case.home(&way.tasks)))
+        });
+        let (at, _) = arrived.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        self.traced(at)
+    }
+
+    /// The segments of a way to the last cut.
+    fn traced(&self, at: usize) -> Option<Layout> {
+        let (mut cut, mut at, mut segments) = (self.cuts.len() - 1, at, Vec::new());
+        while cut > 0 {
+            let way = self.best[cut][at].as_ref()?;
+            segments.push(way.tasks.iter().map(placed).collect::<Segment>());
+            (cut, at) = way.before;
+        }
+        segments.reverse();
+        Some(Layout { segments }.merged())
+    }
+
+    /// The best way to a cut whose last segment is in this mode.
+    fn way(&self, end: usize, mode: usize, price: f64) -> Option<Way> {
+        let mut best: Option<Way> = None;
+        for (first, tasks) in &self.segments[end - 1][mode] {
+            let computing = tasks.iter().map(|task| task.seconds).fold(0.0, f64::max);
+            for (at, before) in self.best[*first].iter().enumerate() {
+                let Some(before) = before else { continue };
+                let bar = best.as_ref().map_or(f64::INFINITY, |best| best.cost);
+                if before.cost + computing + price * tasks.len() as f64 >= bar {
+                    continue;
+                }
+                let next = self.with(before, (*first, at), (end, mode), tasks, price);
+                best = next.filter(|next| next.cost < bar).or(best);
+            }
+        }
+        best
+    }
+
+    /// A way and one more segment; nothing if there is no room for it, or not enough left.
+    fn with(
+        &self,
+        way: &Way,
+        before: (usize, usize),
+        (end, mode): (usize, usize),
+        tasks: &[Task],
+        price: f64,
+    ) -> Option<Way> {
+        let (tasks, room) = match way.room.with(tasks) {
+            Some(room) => (tasks.to_vec(), room),
+            None => self.squeezed(way, before.0, end, mode)?,
+        };
+        let pieces = way.pieces + tasks.len();
+        let rest = self.case.weights_from(self.cuts[end]);
+        if pieces > PIECES_MAX || !room.could_take(rest, self.team.iter().copied()) {
+            return None;
+        }
+        let seconds = self.case.segment(&way.tasks, &tasks);
+        let cost = way.cost + seconds + price * tasks.len() as f64;
+        cost.is_finite().then_some(Way { cost, pieces, room, before, tasks })
+    }
+
+    /// A segment that divides weights, in strips of what is left.
+    fn squeezed(
+        &self,
+        way: &Way,
+        first: usize,
+        end: usize,
+        mode: usize,
+    ) -> Option<(Vec<Task>, Room)> {
+        let layers = LayerRange { first: self.cuts[first], end: self.cuts[end] };
+        if !self.case.divides_weights(layers) {
+            return None;
+        }
+        let memory = way.room.memory();
+        let segment = self.modes[mode].segment_within(self.case, layers, &memory)?;
+        let tasks = self.case.tasks(&segment);
+        let room = way.room.with(&tasks)?;
+        Some((tasks, room))
+    }
+}
+
+fn placed(task: &Task) -> (Piece, usize) {
+    (Piece { layers: task.layers, rows: task.makes.clone() }, task.worker)
+}
+
+/// What a piece costs, as parts of what all layers take on the fastest machine.
+const PRICES: [f64; 6] = [0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0];
