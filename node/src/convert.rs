@@ -35,7 +35,8 @@ fn row_map(graph: &RowGraph) -> Option<RowMap> {
     let tensors: Option<Vec<_>> = graph.tensors.iter().map(tensor).collect();
     let layers: Option<Vec<_>> = graph.layers.iter().map(layer_rows).collect();
     let frontiers: Option<Vec<_>> = graph.frontiers.iter().map(|ids| numbers(ids)).collect();
-    RowMap::new(tensors?, layers?, frontiers?)
+    let row_weights: Vec<u64> = graph.layers.iter().map(|layer| layer.row_weight_bytes).collect();
+    Some(RowMap::new(tensors?, layers?, frontiers?)?.with_row_weights(&row_weights))
 }
 
 fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {
@@ -45,6 +46,7 @@ fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {
             let rules: Option<Vec<_>> = rules.iter().map(row_rule).collect();
             (rules?, Splits::ByRows)
         }
+        LayerRows::View => (vec![rows::RowRule::All; inputs.len()], Splits::View),
         LayerRows::Whole => (vec![rows::RowRule::All; inputs.len()], Splits::No),
     };
     let inputs = inputs.into_iter().zip(rules).collect();

@@ -557,6 +557,45 @@ mod tests {
     }
 
     #[test]
+    fn what_one_may_not_have_goes_to_others() {
+        let check = |height, weights: &[f64], most: &[u32], rows: Option<&[u32]>| {
+            let ranges = divide_within(height, weights, most);
+            let got: Option<Vec<u32>> =
+                ranges.map(|ranges| ranges.iter().map(|range| range.len()).collect());
+            assert_eq!(got.as_deref(), rows);
+        };
+        check(12, &[1.0, 1.0, 1.0], &[9, 9, 9], Some(&[4, 4, 4]));
+        check(12, &[1.0, 1.0, 1.0], &[2, 9, 9], Some(&[2, 5, 5]));
+        check(12, &[1.0, 2.0, 1.0], &[2, 9, 3], Some(&[2, 7, 3]));
+        check(12, &[5.0, 1.0, 1.0], &[5, 4, 3], Some(&[5, 4, 3]));
+        check(12, &[1.0, 0.0], &[0, 12], Some(&[0, 12]));
+        check(12, &[1.0, 1.0], &[5, 6], None);
+    }
+
+    /// Two products after a convolution and a view of it.
+    fn products() -> RowMap {
+        let rules = [window(3, 1, 1), RowRule::All, RowRule::All, RowRule::Same, RowRule::All];
+        let mut map = chain(&[6, 6, 12, 8, 8, 5], &rules).with_row_weights(&[0, 0, 13, 1, 9]);
+        map.layers[1].splits = Splits::View;
+        map
+    }
+
+    #[test]
+    fn a_product_ends_what_a_strip_can_be_of() {
+        let map = products();
+        let splits = |first, end| map.splittable(LayerRange { first, end });
+        assert!(splits(0, 1) && splits(1, 3) && splits(1, 4) && splits(2, 4) && splits(4, 5));
+        assert!(!splits(0, 2) && !splits(1, 2) && !splits(0, 3) && !splits(2, 5) && !splits(3, 5));
+        let needed = map.needed(LayerRange { first: 1, end: 4 }, &[RowRange::new(2, 5)]);
+        assert_eq!(needed, [RowRange::new(0, 6)]);
+        assert_eq!(
+            map.made(LayerRange { first: 1, end: 4 }, &[RowRange::new(2, 5)]),
+            [(12, 12), (3, 8), (3, 8)]
+        );
+        assert_eq!(map.divided_weights(LayerRange { first: 1, end: 4 }), 8 * 14);
+    }
+
+    #[test]
     fn a_map_of_nonsense_is_none() {
         let tensor = TensorRows { height: 1, row_bytes: 1 };
         let layer = || LayerRows {
@@ -582,6 +621,25 @@ mod tests {
             let none_empty = (height as usize) < weights.len()
                 || ranges.iter().all(|range| !range.is_empty());
             ranges.len() == weights.len() && follow && ends && none_empty
+        }
+
+        fn nobody_gets_more_rows_than_it_may(height: u8, shares: Vec<(u8, u8)>) -> bool {
+            let height = u32::from(height);
+            let weights: Vec<f64> = shares.iter().map(|(weight, _)| f64::from(*weight)).collect();
+            let most: Vec<u32> = shares.iter().map(|(_, most)| u32::from(*most)).collect();
+            let free = divide(height, &weights);
+            match divide_within(height, &weights, &most) {
+                None => most.iter().sum::<u32>() < height,
+                Some(ranges) => {
+                    let follow = ranges.windows(2).all(|pair| pair[0].end == pair[1].first);
+                    let ends = ranges.first().is_none_or(|range| range.first == 0)
+                        && ranges.last().map_or(0, |range| range.end) == height;
+                    let within = |(range, most): (&RowRange, &u32)| range.len() <= *most;
+                    let enough = free.iter().zip(&most).all(within);
+                    follow && ends && ranges.iter().zip(&most).all(within)
+                        && (!enough || ranges == free)
+                }
+            }
         }
 
         fn strips_need_the_rows_under_their_windows(

@@ -251,15 +251,16 @@ impl Model {
         Ok(slice)
     }
 
-    /// Which rows of this slice are these of the model that it is of: of a tensor of which it has
-    /// as many as there are, all.
+    /// Which rows of this slice are these of the model that it is of: all features of a tensor of
+    /// which it has as many as there are.
     pub fn rows_in_slice(&self, rows: &[RowRange]) -> Vec<RowRange> {
-        let all = self.rows(self.layers().len());
-        let here = |(rows, all): (&RowRange, &RowRange)| {
-            if rows.len() == all.len() { *all } else { *rows }
+        let made = self.outputs();
+        let here = |(rows, info): (&RowRange, &TensorInfo)| match info.shape[..] {
+            [1, features] if rows.len() == features => RowRange::new(0, features),
+            _ => *rows,
         };
-        let beyond = rows.iter().skip(all.len()).copied();
-        rows.iter().zip(&all).map(here).chain(beyond).collect()
+        let beyond = rows.iter().skip(made.len()).copied();
+        rows.iter().zip(made).map(here).chain(beyond).collect()
     }
 
     /// The bytes of a weight of this model, shared and not copied, but for parts of those that are

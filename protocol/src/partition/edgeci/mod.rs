@@ -41,7 +41,7 @@ pub(super) fn fused(case: &Case<'_>) -> Option<Layout> {
     // account of memory.
     let roomy: Vec<usize> = team.iter().copied().filter(roomy).collect();
     let few = with_room(case, &modes(case, &roomy)).filter(possible);
-    let found = few.into_iter().chain(tight::fused(case, &all));
+    let found = few.into_iter().chain(tight::fused(case, &[all, others(case, &team)].concat()));
     let timed = found.map(|layout| (case.predict(&layout).latency, layout));
     timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout)
 }
@@ -65,22 +65,36 @@ fn with_room(case: &Case<'_>, modes: &[Mode]) -> Option<Layout> {
 
 /// Ways to compute a segment: whole at any of the machines, or in strips at the best 2, 3, ...
 fn modes(case: &Case<'_>, team: &[usize]) -> Vec<Mode> {
-    let many: Vec<(usize, f64)> = team.iter().map(|at| (*at, case.capability(*at))).collect();
-    let weighted = &many[..enough(case, team)];
-    let mut strips = weighted.to_vec();
-    strips.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let whole = weighted.iter().map(|(at, _)| Mode::Whole(*at));
+    let strips = capable(case, team);
+    let whole = team[..strips.len()].iter().map(|at| Mode::Whole(*at));
     let counts = (2..=strips.len()).filter(|count| *count <= STRIPS_MAX || *count == strips.len());
     let divided = counts.map(|count| Mode::Strips(strips[..count].to_vec()));
     whole.chain(divided).collect()
 }
 
+/// The machines that are looked at, with their capabilities, the most capable first.
+fn capable(case: &Case<'_>, team: &[usize]) -> Vec<(usize, f64)> {
+    let team = &team[..enough(case, team)];
+    let mut weighted: Vec<(usize, f64)> =
+        team.iter().map(|at| (*at, case.capability(*at))).collect();
+    weighted.sort_by(|a, b| b.1.total_cmp(&a.1));
+    weighted
+}
+
+/// Strips at the slowest 2, 3, ... machines: where memory is short, some layers are theirs.
+fn others(case: &Case<'_>, team: &[usize]) -> Vec<Mode> {
+    let strips = capable(case, team);
+    let counts = (2..strips.len()).filter(|count| *count <= STRIPS_MAX);
+    counts.map(|count| Mode::Strips(strips[strips.len() - count..].to_vec())).collect()
+}
+
 /// How many of the fastest machines are looked at: more than would help only if the model needs
-/// their memory.
+/// their memory, and some more than it, since not all layers divide their weights.
 fn enough(case: &Case<'_>, team: &[usize]) -> usize {
     let room = Room::of_memory(&case.workers);
-    let holds =
-        |count: &usize| room.could_take(case.weights_from(0), team[..*count].iter().copied());
+    let weights = case.weights_from(0);
+    let needed = weights.saturating_add(weights / 4);
+    let holds = |count: &usize| room.could_take(needed, team[..*count].iter().copied());
     let least = STRIPS_MAX.min(team.len());
     (least..team.len()).find(holds).unwrap_or(if holds(&least) { least } else { team.len() })
 }

@@ -163,3 +163,79 @@ fn placed(task: &Task) -> (Piece, usize) {
 
 /// What a piece costs, as parts of what all layers take on the fastest machine.
 const PRICES: [f64; 6] = [0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0];
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::{Arbitrary, Gen, quickcheck};
+
+    use super::*;
+    use crate::partition::{edgeci::modes, fixtures::Small};
+
+    /// The same with little memory: what some machine needs for everything, or less.
+    fn short(mut small: Small, left: u8) -> Small {
+        let all = small.profile.range(LayerRange { first: 0, end: small.profile.layers() });
+        for (worker, shift) in small.workers.iter_mut().zip((0..).step_by(2)) {
+            let part = 1 + u64::from(left >> shift & 3);
+            worker.provider.memory_free = (all.weight_bytes * part).div_ceil(4);
+        }
+        small
+    }
+
+    /// The least time of all that goes on from a cut and has room, each way tried.
+    fn brute(case: &Case<'_>, modes: &[Mode], first: usize, room: &Room, done: &mut Layout) -> f64 {
+        let cuts = case.cuts();
+        if first + 1 == cuts.len() {
+            return case.predict(done).latency;
+        }
+        let mut least = f64::INFINITY;
+        for (end, mode) in
+            (first + 1..cuts.len()).flat_map(|end| modes.iter().map(move |mode| (end, mode)))
+        {
+            let layers = LayerRange { first: cuts[first], end: cuts[end] };
+            let squeezed = mode.segment_within(case, layers, &room.memory());
+            for segment in mode.segment(case, layers).into_iter().chain(squeezed) {
+                let Some(left) = room.with(&case.tasks(&segment)) else { continue };
+                done.segments.push(segment);
+                least = least.min(brute(case, modes, end, &left, done));
+                done.segments.pop();
+            }
+        }
+        least
+    }
+
+    /// What is found, and the best there is.
+    fn compared(small: &Small) -> Option<(f64, f64)> {
+        let case = small.case();
+        let modes = modes(&case, &case.team());
+        if case.cuts().len() > 5 || modes.len() > 5 {
+            return None;
+        }
+        let best = brute(&case, &modes, 0, &Room::new(&case.workers), &mut Layout::default());
+        let found = fused(&case, &modes);
+        Some((found.map_or(f64::INFINITY, |found| case.predict(&found).latency), best))
+    }
+
+    quickcheck! {
+        fn what_is_found_has_room_and_is_no_better_than_the_best(small: Small, left: u8) -> bool {
+            let small = short(small, left);
+            compared(&small).is_none_or(|(found, best)| found >= best * (1.0 - 1e-9))
+        }
+    }
+
+    #[test]
+    fn most_of_what_there_is_is_found() {
+        let mut g = Gen::new(50);
+        let (mut cases, mut found, mut best) = (0, 0, 0);
+        while cases < 200 {
+            let small = short(Small::arbitrary(&mut g), u8::arbitrary(&mut g));
+            let Some((seconds, least)) = compared(&small).filter(|pair| pair.1.is_finite()) else {
+                continue;
+            };
+            cases += 1;
+            found += usize::from(seconds.is_finite());
+            best += usize::from(seconds <= least * (1.0 + 1e-9));
+        }
+        println!("of {cases}, {found} were found and {best} at their best");
+        assert!(found >= 190 && best >= 150, "{found} {best}");
+    }
+}
