@@ -37,10 +37,13 @@ struct Search<'a> {
     modes: &'a [Mode],
     /// By place of the cut where they end, from the second on, and by mode: where the segments
     /// begin, and what they are if they have all memory to themselves.
-    segments: Vec<Vec<Vec<(usize, Vec<Task>)>>>,
+    segments: Vec<Vec<Begins>>,
     /// By place of the cut, and by mode of the segment before; the first has the start alone.
     best: Vec<Vec<Option<Way>>>,
 }
+
+/// Segments that end at one cut: the places of the cuts where they begin, and their pieces.
+type Begins = Vec<(usize, Vec<Task>)>;
 
 /// A way to a cut.
 #[derive(Clone, Debug)]
