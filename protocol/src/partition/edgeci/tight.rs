@@ -7,6 +7,8 @@
 //! to a cut may leave more. So it is looked for several times, with ever higher prices on pieces:
 //! fewer of them hold fewer weights twice.
 
+use std::borrow::Cow;
+
 use super::dpfl::{self, Mode};
 use crate::{
     partition::{
@@ -21,6 +23,10 @@ use crate::{
 /// A sequence of segments, each in one of these modes, that has room; the fastest that is found.
 pub(super) fn fused(case: &Case<'_>, modes: &[Mode]) -> Option<Layout> {
     let mut search = Search::new(case, modes);
+    if !Room::new(&case.workers).could_take(case.weights_from(0), search.team.iter().copied()) {
+        return None;
+    }
+    search.segments = search.all_segments();
     let seconds = search.team.iter().map(|at| case.workers[*at].whole(case.profile));
     let seconds = seconds.fold(f64::INFINITY, f64::min);
     let found = PRICES.iter().filter_map(|price| search.layout(price * seconds));
@@ -58,17 +64,34 @@ struct Way {
     tasks: Vec<Task>,
 }
 
+/// A way that may be better than the best.
+struct Next<'t> {
+    cost: f64,
+    pieces: usize,
+    room: Room,
+    tasks: Cow<'t, [Task]>,
+}
+
+impl Next<'_> {
+    fn into_way(self) -> Way {
+        let Self { cost, pieces, room, tasks } = self;
+        Way { cost, pieces, room, before: (0, 0), tasks: tasks.into_owned() }
+    }
+}
+
 impl<'a> Search<'a> {
     fn new(case: &'a Case<'a>, modes: &'a [Mode]) -> Self {
         let cuts = case.cuts();
         let mut team: Vec<usize> = modes.iter().flat_map(Mode::team).collect();
         team.sort_unstable();
         team.dedup();
-        let ends = 1..cuts.len();
-        let ending =
-            |end| modes.iter().map(|mode| dpfl::segments(case, &cuts, end, mode)).collect();
-        let segments = ends.map(ending).collect();
-        Self { case, cuts, team, modes, segments, best: Vec::new() }
+        Self { case, cuts, team, modes, segments: Vec::new(), best: Vec::new() }
+    }
+
+    fn all_segments(&self) -> Vec<Vec<Begins>> {
+        let Self { case, cuts, modes, .. } = self;
+        let ending = |end| modes.iter().map(|mode| dpfl::segments(case, cuts, end, mode)).collect();
+        (1..cuts.len()).map(ending).collect()
     }
 
     fn layout(&mut self, price: f64) -> Option<Layout> {
@@ -110,34 +133,33 @@ impl<'a> Search<'a> {
                 if before.cost + computing + price * tasks.len() as f64 >= bar {
                     continue;
                 }
-                let next = self.with(before, (*first, at), (end, mode), tasks, price);
-                best = next.filter(|next| next.cost < bar).or(best);
+                let room = before.room.with(tasks).map(|room| (Cow::Borrowed(&tasks[..]), room));
+                let next = room.or_else(|| self.squeezed(before, *first, end, mode));
+                let next = next.and_then(|(tasks, room)| self.with(before, tasks, room, price));
+                if let Some(next) = next.filter(|next| next.cost < bar) {
+                    best = Some(Way { before: (*first, at), ..next.into_way() });
+                }
             }
         }
         best
     }
 
-    /// A way and one more segment; nothing if there is no room for it, or not enough left.
-    fn with(
+    /// A way and one more segment, which leaves so much room; nothing if that is not enough.
+    fn with<'t>(
         &self,
         way: &Way,
-        before: (usize, usize),
-        (end, mode): (usize, usize),
-        tasks: &[Task],
+        tasks: Cow<'t, [Task]>,
+        room: Room,
         price: f64,
-    ) -> Option<Way> {
-        let (tasks, room) = match way.room.with(tasks) {
-            Some(room) => (tasks.to_vec(), room),
-            None => self.squeezed(way, before.0, end, mode)?,
-        };
+    ) -> Option<Next<'t>> {
         let pieces = way.pieces + tasks.len();
-        let rest = self.case.weights_from(self.cuts[end]);
+        let rest = self.case.weights_from(tasks.first()?.layers.end);
         if pieces > PIECES_MAX || !room.could_take(rest, self.team.iter().copied()) {
             return None;
         }
         let seconds = self.case.segment(&way.tasks, &tasks);
         let cost = way.cost + seconds + price * tasks.len() as f64;
-        cost.is_finite().then_some(Way { cost, pieces, room, before, tasks })
+        cost.is_finite().then_some(Next { cost, pieces, room, tasks })
     }
 
     /// A segment that divides weights, in strips of what is left.
@@ -147,7 +169,7 @@ impl<'a> Search<'a> {
         first: usize,
         end: usize,
         mode: usize,
-    ) -> Option<(Vec<Task>, Room)> {
+    ) -> Option<(Cow<'static, [Task]>, Room)> {
         let layers = LayerRange { first: self.cuts[first], end: self.cuts[end] };
         if !self.case.divides_weights(layers) {
             return None;
@@ -156,7 +178,7 @@ impl<'a> Search<'a> {
         let segment = self.modes[mode].segment_within(self.case, layers, &memory)?;
         let tasks = self.case.tasks(&segment);
         let room = way.room.with(&tasks)?;
-        Some((tasks, room))
+        Some((tasks.into(), room))
     }
 }
 
