@@ -9,34 +9,48 @@ use starling_protocol::{
     rows::{self, RowMap, RowRange, Splits, TensorRows},
 };
 
-use crate::net::TensorBytes;
+use crate::net::{TensorBytes, pack};
 
 /// A model's costs as the protocol plans with them; nothing if it has no layer or over 65,535.
-pub(crate) fn model_profile(model: &Model) -> Option<ModelProfile> {
+/// Inputs like those given go over links [packed](pack), which few bytes of a picture need.
+pub(crate) fn model_profile(model: &Model, like: &[Tensor]) -> Option<ModelProfile> {
+    let share = pack::share(like.iter().map(Tensor::as_bytes));
     let profile = model.profile();
     let layers: Vec<LayerProfile> = profile
         .layers
         .iter()
         .map(|layer| LayerProfile { work: Work(layer.work), weight_bytes: layer.weight_bytes })
         .collect();
-    let cuts = profile.cuts.iter().map(|cut| cut.bytes).collect();
+    let mut cuts: Vec<u64> = profile.cuts.iter().map(|cut| cut.bytes).collect();
+    if let Some(input) = cuts.first_mut() {
+        *input = packed(*input, share);
+    }
     let costs = ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)?;
-    Some(match row_map(&model.row_graph()) {
+    Some(match row_map(&model.row_graph(), share) {
         Some(rows) => costs.with_rows(rows),
         None => costs,
     })
 }
 
-/// How rows flow through a model; nothing if a tensor has more rows than anyone cuts.
-fn row_map(graph: &RowGraph) -> Option<RowMap> {
-    let tensor = |(height, row_bytes): &(usize, u64)| {
-        Some(TensorRows { height: u32::try_from(*height).ok()?, row_bytes: *row_bytes })
+/// How rows flow through a model whose inputs go over links in this share of their bytes; nothing
+/// if a tensor has more rows than anyone cuts.
+fn row_map(graph: &RowGraph, share: f64) -> Option<RowMap> {
+    let inputs = graph.frontiers.first().map_or(&[][..], Vec::as_slice);
+    let tensor = |(at, (height, row_bytes)): (usize, &(usize, u64))| {
+        let is_input = inputs.contains(&at);
+        let row_bytes = if is_input { packed(*row_bytes, share) } else { *row_bytes };
+        Some(TensorRows { height: u32::try_from(*height).ok()?, row_bytes })
     };
-    let tensors: Option<Vec<_>> = graph.tensors.iter().map(tensor).collect();
+    let tensors: Option<Vec<_>> = graph.tensors.iter().enumerate().map(tensor).collect();
     let layers: Option<Vec<_>> = graph.layers.iter().map(layer_rows).collect();
     let frontiers: Option<Vec<_>> = graph.frontiers.iter().map(|ids| numbers(ids)).collect();
     let row_weights: Vec<u64> = graph.layers.iter().map(|layer| layer.row_weight_bytes).collect();
     Some(RowMap::new(tensors?, layers?, frontiers?)?.with_row_weights(&row_weights))
+}
+
+/// Some bytes in this share of them, and never none of some.
+fn packed(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share).ceil() as u64
 }
 
 fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {

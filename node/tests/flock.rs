@@ -179,6 +179,63 @@ fn a_provider_of_strips_killed_under_load_costs_time_but_no_answer() {
     check_killed(&["--cuts", "31,58", "--strips", "2,3,1"]);
 }
 
+#[test]
+fn a_lane_killed_under_load_leaves_its_inferences_to_the_others() {
+    // A picture takes such a link longer than the whole model takes any of the nodes.
+    let mut flock = Flock::start_behind(3, 20);
+    let output = flock.dir.path().join("y.npy");
+    let mut command = flock.infer();
+    command.args(["--duration", "4", "--in-flight", "12", "--check"]);
+    command.arg(asset("chelsea.logits.npy")).arg("--output").arg(&output);
+    command.arg("--input").arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let victim = flock.first_hosting();
+    std::thread::sleep(Duration::from_millis(1500));
+    flock.nodes[victim].kill();
+    let report = json(&child.wait_with_output().expect("it ends"));
+    let lanes = report["pieces"].as_array().expect("pieces").iter().map(|piece| &piece["lane"]);
+    assert_eq!(lanes.collect::<Vec<_>>(), [0, 1, 2], "{report}");
+    assert_eq!(report["providers_lost"], serde_json::json!([flock.nodes[victim].id]), "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+    let timings = report["timings"].as_array().expect("timings");
+    assert!(timings.iter().all(|timing| timing["compute_ms"].as_f64() > Some(0.0)), "{report}");
+}
+
+#[test]
+fn when_all_lanes_are_lost_another_plan_takes_their_place() {
+    let mut flock = Flock::start_behind(2, 20);
+    let mut command = flock.infer();
+    command.args(["--repeat", "300", "--in-flight", "12", "--check"]);
+    command.arg(asset("chelsea.logits.npy")).arg("--input").arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    flock.first_hosting();
+    flock.add(20);
+    flock.nodes[2].wait_for("joined");
+    std::thread::sleep(Duration::from_millis(1000));
+    flock.nodes[0].kill();
+    flock.nodes[1].kill();
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert_eq!(report["inferences"], 300, "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+    assert!(providers(&report).contains(&flock.nodes[2].id), "{report}");
+    assert_eq!(report["providers_lost"].as_array().map(Vec::len), Some(2), "{report}");
+}
+
+#[test]
+fn a_node_that_joins_a_stream_gets_a_lane_of_it() {
+    let mut flock = Flock::start_behind(2, 20);
+    let mut command = flock.infer();
+    command.args(["--duration", "12", "--in-flight", "12", "--check"]);
+    command.arg(asset("chelsea.logits.npy")).arg("--input").arg(asset("chelsea.input.npy"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    flock.first_hosting();
+    flock.add(20);
+    flock.nodes[2].wait_for("hosting");
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert!(providers(&report).contains(&flock.nodes[2].id), "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+}
+
 fn check_killed(plan: &[&str]) {
     let mut flock = Flock::start(3);
     let output = flock.dir.path().join("y.npy");

@@ -23,6 +23,7 @@
 //! | [`budget`] | how much one peer may ask |
 //! | [`market`] | who computes which piece: the provider's book, the requester's bids and forecasts |
 //! | [`partition`] | where a model is cut |
+//! | [`dispatch`] | which of several plans gets a stream's next request |
 //! | [`rows`] | what a strip of a layer range takes |
 //! | [`session`] | one session from advertise to release, seen by its requester |
 //! | [`wiring`] | who sends which rows to whom |
@@ -33,6 +34,7 @@
 pub mod beliefs;
 pub mod budget;
 pub mod cost;
+pub mod dispatch;
 pub mod flock;
 pub mod gather;
 pub mod host;

@@ -119,6 +119,11 @@ impl Inference {
         self.streams.entry(session).or_default();
     }
 
+    /// A new request of a session's; nothing if that is over.
+    pub(crate) fn add_request(&mut self, session: &SessionId, asked: Timestamp) -> Option<u64> {
+        Some(self.streams.get_mut(session)?.add(asked))
+    }
+
     pub(crate) fn on_end(&mut self, session: SessionId) {
         self.streams.remove(&session);
     }
@@ -367,6 +372,7 @@ impl World {
         let (session, request, runs) = (frame.session.number, frame.request, merged(parts));
         self.feed(place, Input::OutputArrived { session, request, runs });
         self.top_up(place, frame.session);
+        self.on_lane_output(frame.session, request);
     }
 
     fn top_up(&mut self, place: usize, session: SessionId) {

@@ -51,6 +51,7 @@ pub mod fault;
 pub mod gossip;
 pub mod inference;
 pub mod journal;
+pub mod lanes;
 pub mod ledger;
 pub mod lockstep;
 pub mod network;

@@ -33,6 +33,7 @@ use crate::{
     gossip::{self, Gossip},
     inference::{Frame, Inference},
     journal::{Detail, Journal},
+    lanes::Lanes,
     ledger::{Class, Ledger, Sighting},
     network::{self, Flipped, Network},
     queue::Queue,
@@ -100,6 +101,7 @@ pub struct World {
     machines: ChaCha12Rng,
     pub(crate) ledger: Ledger,
     pub(crate) inference: Inference,
+    pub(crate) lanes: Vec<Lanes>,
     journal: Journal,
     pub(crate) trace: Trace,
 }
@@ -141,6 +143,7 @@ impl World {
             machines: generator(seed, Purpose::Machines),
             ledger: Ledger::default(),
             inference: Inference::default(),
+            lanes: Vec::new(),
             journal: Journal::default(),
             trace: Trace::default(),
             settings,

@@ -82,27 +82,27 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
     say(&discovered(&peers, children, discovery));
 
     let planning = args.plan.planning(&model, Goal::Throughput)?;
-    let mut session = started.handle.open(&model, planning.clone()).await?;
-    let agreement = agree(&mut session).await?;
+    let side = side(&model)?;
+    let inputs = IMAGES.iter().map(|(_, bytes)| picture::preprocess(bytes, side));
+    let inputs = inputs.collect::<Result<Vec<Tensor>, _>>()?;
+    let session = started.handle.open(&model, &inputs[..1], planning.clone()).await?;
+    let agreement = agree(&session).await?;
     let auction = AuctionReport::of(&agreement);
     let pieces = report::pieces(&agreement);
-    say(&format!("plan: {} pieces; {}", pieces.len(), auction.line()));
+    say(&format!("plan: {}; {}", report::shape(&pieces), auction.line()));
     say(&report::pieces_table(&pieces, &|id| children.describe(id)));
     say(&format!("Jain's index of the pieces' predicted rates: {:.3}\n", agreement.jain()));
 
     let whole = Piece::load(&model, 0..model.layers().len(), starling_engine::DeviceChoice::Cpu)?;
     let mut images = Vec::new();
-    let mut inputs = Vec::new();
-    for (file, bytes) in IMAGES {
-        let input = picture::preprocess(bytes, side(&model)?)?;
+    for ((file, _), input) in IMAGES.iter().zip(&inputs) {
         let answer = session.run(vec![input.clone()]).await.map_err(Failure)?;
-        let local = whole.run(std::slice::from_ref(&input))?;
+        let local = whole.run(std::slice::from_ref(input))?;
         let top = labels.top(answer.outputs[0].as_f32(), 3);
         let max_abs_diff = largest_difference(&answer.outputs[0], &local[0]);
         let image = ImageReport { file: (*file).to_owned(), top, max_abs_diff };
         say(&described(&image));
         images.push(image);
-        inputs.push(input);
     }
     session.close().await;
 
@@ -125,7 +125,7 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
 }
 
 /// Waits for a session's plan. The auction's counts are those of the first agreement.
-async fn agree(session: &mut runtime::SessionHandle) -> Result<Agreement, Failure> {
+async fn agree(session: &runtime::Stream) -> Result<Agreement, Failure> {
     let spinner = infer::spinner("agreeing on who computes what");
     let mut first = None;
     let ready = infer::until_ready(session, |news| {

@@ -29,7 +29,7 @@ use super::{
     report,
 };
 use crate::{
-    runtime::{Answer, Identity, SessionHandle, SessionNews, Started},
+    runtime::{Answer, Identity, SessionNews, Started, Stream},
     work::{Done, Job, WorkConfig, Worker},
 };
 use stream::{LoadArgs, Run, Streamed};
@@ -98,10 +98,9 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     print(&args, json || args.load.events, &outcome, &labels)
 }
 
-/// Seconds on the command line.
 /// Waits for the plan of a session, telling `watch` of everything on the way.
 pub(super) async fn until_ready(
-    session: &mut SessionHandle,
+    session: &Stream,
     mut watch: impl FnMut(&SessionNews),
 ) -> Result<Agreement, Failure> {
     while let Some(news) = session.next().await {
@@ -165,7 +164,7 @@ impl Run for Alone {
     }
 }
 
-impl Run for SessionHandle {
+impl Run for Stream {
     fn run(&self, inputs: &[Tensor]) -> BoxFuture<'static, Result<Answer, String>> {
         let inputs = inputs.to_vec();
         self.detached(inputs).boxed()
@@ -200,10 +199,10 @@ async fn infer(
     inputs: &[Vec<Tensor>],
 ) -> Result<Outcome, Failure> {
     args.find.peers(&args.flock, started, args.no_compute).await?;
-    let mut session = started.handle.open(model, planning).await?;
+    let session = started.handle.open(model, &inputs[0], planning).await?;
     let spinner = spinner("agreeing on who computes what");
     let (mut agreed, mut lost) = (None, Vec::new());
-    let ready = until_ready(&mut session, |news| {
+    let ready = until_ready(&session, |news| {
         tell(&args.load, news);
         match news {
             SessionNews::Agreed(agreement) => {
@@ -224,10 +223,7 @@ async fn infer(
     // Those of the agreement and of the load are others.
     started.handle.round_trips().await?;
     let bar = progress(args.load.total(inputs.len()));
-    let streamed = args.load.stream(&session, inputs, &bar).await?;
-    bar.finish_and_clear();
-    let round_trips = started.handle.round_trips().await?;
-    while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
+    let mut hear = |news: SessionNews| {
         tell(&args.load, &news);
         match news {
             SessionNews::ProviderLost(node) => lost.push(node),
@@ -235,9 +231,30 @@ async fn infer(
             SessionNews::Ready(now) => agreement.pieces = now.pieces,
             SessionNews::Agreed(_) | SessionNews::Failed(_) => {}
         }
+    };
+    let streamed = hearing(&session, args.load.stream(&session, inputs, &bar), &mut hear).await?;
+    bar.finish_and_clear();
+    let round_trips = started.handle.round_trips().await?;
+    while let Ok(Some(news)) = tokio::time::timeout(Duration::ZERO, session.next()).await {
+        hear(news);
     }
     session.close().await;
     Ok(Outcome { streamed, agreement: Some(agreement), lost, round_trips })
+}
+
+/// Does something with a session, and hears at once what happens to it meanwhile.
+async fn hearing<T>(
+    session: &Stream,
+    doing: impl Future<Output = T>,
+    hear: &mut impl FnMut(SessionNews),
+) -> T {
+    tokio::pin!(doing);
+    loop {
+        tokio::select! {
+            done = &mut doing => return done,
+            Some(news) = session.next() => hear(news),
+        }
+    }
 }
 
 /// What happens to a session, as a line of JSON.
@@ -330,7 +347,7 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
         }
     }
     if let Some(auction) = auction {
-        println!("\nplan: {}", auction.line());
+        println!("\nplan: {}; {}", report::shape(&pieces), auction.line());
         print!("{}", report::pieces_table(&pieces, &str::to_owned));
         println!("\ntime of each piece (medians)");
         print!("{}", report::timings_table(&timings));

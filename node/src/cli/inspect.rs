@@ -11,17 +11,24 @@ use starling_protocol::{
     partition::{self, Goal, Worker},
 };
 
-use super::{Failure, report};
+use super::{Failure, input, report};
 use crate::convert;
 
 /// Show what a model is made of, what it costs and where it is best cut
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   starling inspect model.onnx
-  starling inspect model.onnx --json | jq '.layers[].flops'")]
+  starling inspect model.onnx --json | jq '.layers[].flops'
+  starling inspect model.onnx --image cat.jpg --json | jq .input_bytes_sent")]
 pub(super) struct Args {
     /// The model
     model: PathBuf,
+    /// A picture like those to come, which is sent in fewer bytes than other tensors
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// An input like those to come; may be repeated for models of several inputs
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "image")]
+    input: Vec<PathBuf>,
     /// Best cuts for up to this many equal machines
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=64))]
     pieces: u16,
@@ -30,9 +37,15 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
     let model = super::open_model(&args.model)?;
     let profile = model.profile();
+    let like = match &args.image {
+        Some(image) => vec![input::read_image(image, &model)?],
+        None if args.input.is_empty() => Vec::new(),
+        None => input::read_tensors(&model, args.input.iter().map(PathBuf::as_path))?,
+    };
     let cuts = best_cuts(&model, args.pieces);
     if json {
-        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts))?);
+        let sent = convert::model_profile(&model, &like).map(|costs| costs.bytes_across(0, &[]));
+        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts, sent))?);
     } else {
         print!("{}", as_text(&model, &profile, &cuts));
     }
@@ -41,7 +54,7 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
 
 /// Cuts for 2, 3, ... equal machines, by work alone: (pieces, cut positions, gain over one).
 fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
-    let Some(profile) = convert::model_profile(model) else { return Vec::new() };
+    let Some(profile) = convert::model_profile(model, &[]) else { return Vec::new() };
     let worker = |n: u16| Worker {
         node: NodeId([n as u8; 32]),
         provider: Provider {
@@ -64,7 +77,13 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
     best.collect()
 }
 
-fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> serde_json::Value {
+/// `sent` bytes of inputs go over a link.
+fn as_json(
+    model: &Model,
+    profile: &Profile,
+    cuts: &[(u16, Vec<u16>, f64)],
+    sent: Option<u64>,
+) -> serde_json::Value {
     let layers = profile.layers.iter().map(|layer| {
         json!({
             "name": layer.name,
@@ -93,6 +112,7 @@ fn as_json(model: &Model, profile: &Profile, cuts: &[(u16, Vec<u16>, f64)]) -> s
         "weight_bytes": profile.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>(),
         "layers": layers.collect::<Vec<_>>(),
         "cut_bytes": frontiers,
+        "input_bytes_sent": sent,
         "rows": rows_as_json(model),
         "best_cuts": best.collect::<Vec<_>>(),
     })

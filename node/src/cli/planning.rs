@@ -71,7 +71,7 @@ impl PlanArgs {
     }
 
     fn fixed(&self, model: &Model) -> Result<Plan, Failure> {
-        let profile = convert::model_profile(model).ok_or("the model has no layers")?;
+        let profile = convert::model_profile(model, &[]).ok_or("the model has no layers")?;
         let layers = profile.layers();
         let pipeline = Plan::from_cuts(layers, &self.cuts).ok_or_else(|| {
             Failure(format!("--cuts: positions must rise, above 0 and below {layers}"))

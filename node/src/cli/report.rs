@@ -17,6 +17,8 @@ pub(super) struct AuctionReport {
 /// Who computes what, at what share.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PieceReport {
+    /// Which of the plans that serve side by side.
+    pub(super) lane: u16,
     /// First and last layer, both included.
     pub(super) layers: [u16; 2],
     /// For a strip, its first and last row of what the layers make, both included.
@@ -57,6 +59,7 @@ fn count(number: u32, what: &str) -> String {
 /// One report for each piece of a plan.
 pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
     let report = |piece: &starling_protocol::session::PlacedPiece| PieceReport {
+        lane: piece.lane,
         layers: [piece.layers.first, piece.layers.end - 1],
         rows: piece.rows.map(|rows| [rows.first, rows.end.saturating_sub(1)]),
         provider: piece.provider.to_string(),
@@ -66,11 +69,21 @@ pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
     agreement.pieces.iter().map(report).collect()
 }
 
+/// How many pieces a plan has, and in how many lanes if these are several.
+pub(super) fn shape(pieces: &[PieceReport]) -> String {
+    let whole = count(u32::try_from(pieces.len()).unwrap_or(u32::MAX), "piece");
+    match pieces.last().map_or(0, |piece| piece.lane) {
+        0 => whole,
+        last => format!("{whole} in {} lanes, each inference through one of them", last + 1),
+    }
+}
+
 /// A table of pieces, each line indented by two.
 pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String) -> String {
     let rows = pieces.iter().enumerate().map(|(index, piece)| {
         format!(
-            "  {index:>5}  {:>9}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            "  {index:>5}  {:>4}  {:>9}  {:>9}  {:<22}  {:>5.0} %  {:>9.1} ms\n",
+            piece.lane,
             format!("{}-{}", piece.layers[0], piece.layers[1]),
             piece.rows.map_or_else(|| "all".to_owned(), |[first, last]| format!("{first}-{last}")),
             name(&piece.provider),
@@ -79,7 +92,8 @@ pub(super) fn pieces_table(pieces: &[PieceReport], name: &dyn Fn(&str) -> String
         )
     });
     let head =
-        "  piece     layers       rows  provider                  share     predicted\n".to_owned();
+        "  piece  lane     layers       rows  provider                  share     predicted\n"
+            .to_owned();
     head + &rows.collect::<String>()
 }
 

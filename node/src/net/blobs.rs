@@ -244,8 +244,10 @@ impl From<io::Error> for FetchError {
     }
 }
 
-/// Blobs that a node gives out at a time; the others wait their turn.
-pub(crate) const SERVED_AT_ONCE: usize = 8;
+/// Blobs that a node gives out at a time; the others wait their turn. Enough for several slow nodes
+/// that have their four each to hold up nobody else: a blob is in a file or in the model, and takes
+/// a chunk of memory on its way out.
+pub(crate) const SERVED_AT_ONCE: usize = 64;
 const STREAMS_PER_PEER: usize = 16;
 const STREAMS_MAX: usize = 128;
 const NOT_HELD: u8 = 0;

@@ -4,12 +4,12 @@
 //! |---|---|
 //! | 64 | magic, session, epoch, request, index, how many of each of the following, sender |
 //! | 46 each | timings: one for each piece that the request has passed |
-//! | 33 each | shapes: rank, then eight dimensions, those beyond the rank zero |
-//! | 4 per element | the tensors, one after the other, little-endian |
+//! | 37 each | shapes: rank, then eight dimensions, those beyond the rank zero; then the bytes that the tensor is packed in, or zero where it is not |
+//! | as many as that, or 4 per element | the tensors, one after the other, little-endian, or as [`pack`](super::pack) has them |
 //! | 4 | CRC-32 of all before |
 //!
-//! All numbers are little-endian. Every length follows from the first 64 bytes and the shapes;
-//! none is stated twice, so none can contradict another.
+//! All numbers are little-endian. Every length follows from the first 64 bytes and what comes with
+//! the shapes; none is stated twice, so none can contradict another.
 //!
 //! Why no more than a CRC: the transports authenticate every packet, so this only has to catch what
 //! happens before encryption and after decryption (memory, our own mistakes). A blake3 of all
@@ -18,6 +18,8 @@
 use bytes::Bytes;
 use starling_protocol::{NodeId, SessionId, plan::PIECES_MAX};
 use thiserror::Error;
+
+use super::pack::{self, PackError};
 
 /// [`Frame::index`] of results, which are for the requester itself.
 pub(crate) const RESULT: u16 = u16::MAX;
@@ -77,6 +79,9 @@ pub(crate) enum FrameError {
     /// It doesn't start like a frame.
     #[error("not a frame")]
     Magic,
+    /// What a tensor is packed in is no packed tensor, or longer than the tensor.
+    #[error(transparent)]
+    Packed(#[from] PackError),
     /// Dimensions beyond the rank.
     #[error("a shape with rubbish after its end")]
     Padding,
@@ -106,16 +111,58 @@ pub(crate) struct Head {
     sender: u16,
     index: u16,
     trace: Vec<Timing>,
-    shapes: Vec<Vec<u32>>,
+    tensors: Vec<Announced>,
+}
+
+/// A tensor that is to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Announced {
+    shape: Vec<u32>,
+    /// The bytes that it is packed in; none if it is not.
+    packed: Option<u32>,
+}
+
+/// A frame as it goes over the wire.
+pub(crate) struct Encoded {
+    /// What comes before the data.
+    pub(crate) head: Vec<u8>,
+    /// The data, tensor by tensor.
+    pub(crate) data: Vec<Bytes>,
 }
 
 impl Frame {
-    /// The bytes that come before the data.
+    /// The bytes that go over the wire, but for the checksum.
     ///
     /// # Errors
     /// If the frame breaks a limit or a tensor's data don't fit its shape.
-    pub(crate) fn encode_head(&self) -> Result<Vec<u8>, FrameError> {
+    pub(crate) fn encode(&self) -> Result<Encoded, FrameError> {
+        self.check()?;
+        let packed = self.tensors.iter().map(|tensor| pack::pack(&tensor.data).map(Bytes::from));
+        let packed: Vec<Option<Bytes>> = packed.collect();
+        let head = self.encode_head(&packed);
+        let data = packed.into_iter().zip(&self.tensors);
+        let data = data.map(|(packed, tensor)| packed.unwrap_or_else(|| tensor.data.clone()));
+        Ok(Encoded { head, data: data.collect() })
+    }
+
+    /// Whether it may be sent.
+    ///
+    /// # Errors
+    /// If it breaks a limit or a tensor's data don't fit its shape.
+    pub(crate) fn check(&self) -> Result<(), FrameError> {
         check_counts(self.trace.len(), self.tensors.len())?;
+        let mut total = 0u64;
+        for tensor in &self.tensors {
+            let length = data_bytes(&tensor.shape)?;
+            if length != tensor.data.len() as u64 {
+                return Err(FrameError::DataLength);
+            }
+            total += length;
+        }
+        if total > FRAME_BYTES_MAX { Err(FrameError::TooLarge) } else { Ok(()) }
+    }
+
+    fn encode_head(&self, packed: &[Option<Bytes>]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(head_bytes(self.trace.len(), self.tensors.len()));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.session.requester.0);
@@ -127,16 +174,12 @@ impl Frame {
         bytes.extend_from_slice(&(self.tensors.len() as u16).to_le_bytes());
         bytes.extend_from_slice(&self.sender.to_le_bytes());
         self.trace.iter().for_each(|timing| timing.append(&mut bytes));
-        let mut total = 0u64;
-        for tensor in &self.tensors {
-            let length = data_bytes(&tensor.shape)?;
-            if length != tensor.data.len() as u64 {
-                return Err(FrameError::DataLength);
-            }
-            total += length;
+        for (tensor, packed) in self.tensors.iter().zip(packed) {
             append_shape(&mut bytes, &tensor.shape);
+            let packed = packed.as_ref().map_or(0, Bytes::len) as u32;
+            bytes.extend_from_slice(&packed.to_le_bytes());
         }
-        if total > FRAME_BYTES_MAX { Err(FrameError::TooLarge) } else { Ok(bytes) }
+        bytes
     }
 
     /// The bytes of the tensors together.
@@ -167,39 +210,49 @@ impl Head {
         let (epoch, request, index) = (fixed.u32()?, fixed.u64()?, fixed.u16()?);
         let mut rest = Cursor(rest);
         let trace = (0..timings).map(|_| Timing::read(&mut rest)).collect::<Result<_, _>>()?;
-        let shapes = (0..tensors).map(|_| read_shape(&mut rest)).collect::<Result<_, _>>()?;
-        let head = Head { session, epoch, request, sender, index, trace, shapes };
+        let tensors = (0..tensors).map(|_| Announced::read(&mut rest)).collect::<Result<_, _>>()?;
+        let head = Head { session, epoch, request, sender, index, trace, tensors };
         head.total_bytes()?;
         Ok(head)
     }
 
-    /// The bytes of data that follow.
+    /// The bytes of the tensors together.
     pub(crate) fn data_bytes(&self) -> usize {
         self.total_bytes().expect("checked when it was decoded") as usize
     }
 
-    /// The whole frame. The tensors share `data`, which must be as long as announced.
+    /// The bytes of data that follow.
+    pub(crate) fn wire_bytes(&self) -> usize {
+        self.tensors.iter().map(Announced::wire_bytes).sum()
+    }
+
+    /// The whole frame. The tensors that are not packed share `data`, which must be as long as
+    /// announced.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it is not, or what is to be packed is not.
     pub(crate) fn into_frame(self, mut data: Bytes) -> Result<Frame, FrameError> {
-        if data.len() != self.data_bytes() {
+        if data.len() != self.wire_bytes() {
             return Err(FrameError::DataLength);
         }
-        let Head { session, epoch, request, sender, index, trace, shapes } = self;
-        let mut tensors = Vec::with_capacity(shapes.len());
-        for shape in shapes {
-            let length = data_bytes(&shape)? as usize;
-            tensors.push(TensorBytes { shape, data: data.split_to(length) });
+        let Head { session, epoch, request, sender, index, trace, tensors: announced } = self;
+        let mut tensors = Vec::with_capacity(announced.len());
+        for tensor in announced {
+            let (raw_bytes, wire) = (tensor.raw_bytes(), data.split_to(tensor.wire_bytes()));
+            let data = match tensor.packed {
+                Some(_) => Bytes::from(pack::unpack(&wire, raw_bytes)?),
+                None => wire,
+            };
+            tensors.push(TensorBytes { shape: tensor.shape, data });
         }
         Ok(Frame { session, epoch, request, sender, index, trace, tensors })
     }
 
     fn total_bytes(&self) -> Result<u64, FrameError> {
         let mut total = 0;
-        for shape in &self.shapes {
+        for tensor in &self.tensors {
             // Each is at most the limit, and there are few: the sum can't overflow.
-            total += data_bytes(shape)?;
+            total += data_bytes(&tensor.shape)?;
         }
         if total > FRAME_BYTES_MAX { Err(FrameError::TooLarge) } else { Ok(total) }
     }
@@ -215,12 +268,32 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
     let rest_end = FIXED_BYTES + Head::rest_bytes(fixed)?;
     let rest = bytes.get(FIXED_BYTES..rest_end).ok_or(FrameError::Truncated)?;
     let head = Head::decode(fixed, rest)?;
-    let data_end = rest_end + head.data_bytes();
+    let data_end = rest_end + head.wire_bytes();
     let data = bytes.get(rest_end..data_end).ok_or(FrameError::Truncated)?;
     if bytes.get(data_end..) != Some(&crc32fast::hash(&bytes[..data_end]).to_le_bytes()[..]) {
         return Err(FrameError::Checksum);
     }
     head.into_frame(Bytes::copy_from_slice(data))
+}
+
+impl Announced {
+    fn read(bytes: &mut Cursor<'_>) -> Result<Self, FrameError> {
+        let (shape, packed) = (read_shape(bytes)?, bytes.u32()?);
+        let raw_bytes = data_bytes(&shape)?;
+        match packed {
+            0 => Ok(Self { shape, packed: None }),
+            packed if u64::from(packed) < raw_bytes => Ok(Self { shape, packed: Some(packed) }),
+            _ => Err(FrameError::Packed(PackError::Rest)),
+        }
+    }
+
+    fn raw_bytes(&self) -> usize {
+        data_bytes(&self.shape).expect("checked when it was read") as usize
+    }
+
+    fn wire_bytes(&self) -> usize {
+        self.packed.map_or_else(|| self.raw_bytes(), |bytes| bytes as usize)
+    }
 }
 
 impl Timing {
@@ -283,7 +356,7 @@ fn check_counts(timings: usize, tensors: usize) -> Result<(), FrameError> {
 }
 
 fn head_bytes(timings: usize, tensors: usize) -> usize {
-    FIXED_BYTES + timings * TIMING_BYTES + tensors * SHAPE_BYTES
+    FIXED_BYTES + timings * TIMING_BYTES + tensors * TENSOR_BYTES
 }
 
 fn data_bytes(shape: &[u32]) -> Result<u64, FrameError> {
@@ -334,11 +407,12 @@ pub(crate) const TENSORS_MAX: usize = 64;
 /// The most dimensions of a tensor.
 pub(crate) const RANK_MAX: usize = 8;
 /// The last byte is the version.
-const MAGIC: &[u8; 4] = b"STF\x03";
+const MAGIC: &[u8; 4] = b"STF\x04";
 const COUNTS_AT: usize = 58;
 const SENDER_AT: usize = 62;
 const TIMING_BYTES: usize = 46;
-const SHAPE_BYTES: usize = 1 + 4 * RANK_MAX;
+/// Rank, dimensions, packed bytes.
+const TENSOR_BYTES: usize = 1 + 4 * RANK_MAX + 4;
 
 #[cfg(test)]
 mod tests;

@@ -87,7 +87,9 @@ async fn carry(
     arrivals: &mut Receiver<Arrival>,
     frames: usize,
 ) -> Result<(), HandlingError> {
-    let data = Bytes::from(vec![0; FRAME_BYTES]);
+    // Of no few values, or it would be packed into hardly any bytes.
+    let noise = (0..FRAME_BYTES as u32 / 4).flat_map(|at| at.wrapping_mul(NOISE).to_le_bytes());
+    let data: Bytes = noise.collect();
     for request in 0..frames as u64 {
         let tensor = TensorBytes { shape: vec![FRAME_BYTES as u32 / 4], data: data.clone() };
         let frame = Frame {
@@ -117,6 +119,8 @@ const SWARM: &str = "starling-handling";
 /// As large as the tensors between a classifier's layers.
 const FRAME_BYTES: usize = 512 * 1024;
 const FRAMES: usize = 12;
+/// Odd, so that each element is another.
+const NOISE: u32 = 0x9e37_79b9;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(crate) mod handling;
 mod io;
 mod market;
 mod names;
+pub(crate) mod pack;
 pub(crate) mod swarm;
 pub(crate) mod tensors;
 #[cfg(test)]

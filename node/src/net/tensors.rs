@@ -139,17 +139,18 @@ impl TensorLinks {
     /// # Errors
     /// If the frame may not have arrived. Sending it again is safe, since requests are idempotent.
     pub(crate) async fn send(&self, to: NodeId, frame: Frame) -> Result<(), SendError> {
-        let head = frame.encode_head()?;
         if to == self.shared.local {
+            frame.check()?;
             return self.send_home(frame).await;
         }
+        let frame = frame.encode()?;
         let slot = self.slot(to);
         let mut slot = slot.lock().await;
         let mut link = match slot.take() {
             Some(link) if link.is_open() => link,
             Some(_) | None => Link::open(&self.shared, to).await?,
         };
-        link.send(&head, &frame, &self.shared.config).await?;
+        link.send(&frame, &self.shared.config).await?;
         *slot = Some(link);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How the commands speak to a running node.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::Multiaddr;
 use starling_engine::{Model, Tensor};
@@ -20,6 +20,7 @@ use super::own::{Answer, SessionNews};
 pub(super) enum Request {
     Open {
         model: Model,
+        like: Vec<Tensor>,
         planning: Planning,
         reply: oneshot::Sender<Option<(u64, mpsc::UnboundedReceiver<SessionNews>)>>,
     },
@@ -33,9 +34,23 @@ pub(super) enum Request {
     },
     Preview {
         model: Model,
+        like: Vec<Tensor>,
         planner: Planner,
         goal: Goal,
-        reply: oneshot::Sender<Option<Proposal>>,
+        reply: oneshot::Sender<Vec<Proposal>>,
+    },
+    Lanes {
+        model: Model,
+        like: Vec<Tensor>,
+        planning: Planning,
+        reply: oneshot::Sender<Vec<Planning>>,
+    },
+    MoreLanes {
+        model: Model,
+        like: Vec<Tensor>,
+        taken: BTreeSet<NodeId>,
+        per_s: f64,
+        reply: oneshot::Sender<Vec<Planning>>,
     },
     Snapshot(oneshot::Sender<Snapshot>),
     RoundTrips(oneshot::Sender<Vec<Duration>>),
@@ -106,28 +121,61 @@ impl Handle {
         self.local
     }
 
-    /// Opens a session. Fails if the node has stopped or the model has no layers.
-    pub(crate) async fn open(
+    /// Opens a session for inputs like these. Fails if the node has stopped or the model has no layers.
+    pub(super) async fn session(
         &self,
         model: &Model,
+        like: &[Tensor],
         planning: Planning,
-    ) -> Result<SessionHandle, String> {
+    ) -> Result<(SessionRequests, mpsc::UnboundedReceiver<SessionNews>), String> {
         let (reply, opened) = oneshot::channel();
-        let request = Request::Open { model: model.clone(), planning, reply };
+        let request = Request::Open { model: model.clone(), like: like.to_vec(), planning, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         let (number, news) = opened.await.map_err(|_| STOPPED)?.ok_or("the model has no layers")?;
-        Ok(SessionHandle { number, requests: self.requests.clone(), news })
+        Ok((SessionRequests { number, requests: self.requests.clone() }, news))
     }
 
-    /// What a planner would come to now for this model; nothing if it can't.
+    /// With what the sessions of one stream are to be opened, one for each lane.
+    pub(super) async fn lanes(
+        &self,
+        model: &Model,
+        like: &[Tensor],
+        planning: &Planning,
+    ) -> Result<Vec<Planning>, String> {
+        let (reply, lanes) = oneshot::channel();
+        let (model, like, planning) = (model.clone(), like.to_vec(), planning.clone());
+        let request = Request::Lanes { model, like, planning, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        lanes.await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// With what sessions a stream may grow that has these nodes in its lanes already and is
+    /// predicted to give so many outputs a second.
+    pub(super) async fn more_lanes(
+        &self,
+        model: &Model,
+        like: &[Tensor],
+        taken: BTreeSet<NodeId>,
+        per_s: f64,
+    ) -> Result<Vec<Planning>, String> {
+        let (reply, lanes) = oneshot::channel();
+        let (model, like) = (model.clone(), like.to_vec());
+        let request = Request::MoreLanes { model, like, taken, per_s, reply };
+        self.requests.send(request).await.map_err(|_| STOPPED)?;
+        lanes.await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// What a planner would come to now for this model: a plan for each lane, none if it can't.
     pub(crate) async fn preview(
         &self,
         model: &Model,
+        like: &[Tensor],
         planner: Planner,
         goal: Goal,
-    ) -> Result<Option<Proposal>, String> {
+    ) -> Result<Vec<Proposal>, String> {
         let (reply, preview) = oneshot::channel();
-        let request = Request::Preview { model: model.clone(), planner, goal, reply };
+        let (model, like) = (model.clone(), like.to_vec());
+        let request = Request::Preview { model, like, planner, goal, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         preview.await.map_err(|_| STOPPED.to_owned())
     }
@@ -172,26 +220,15 @@ impl Handle {
     }
 }
 
-/// A handle on a session. The session is closed when it is dropped.
-pub(crate) struct SessionHandle {
+/// What one asks of a session.
+pub(super) struct SessionRequests {
     number: u64,
     requests: mpsc::Sender<Request>,
-    news: mpsc::UnboundedReceiver<SessionNews>,
 }
 
-impl SessionHandle {
-    /// The next thing that happens to it; nothing when it is over.
-    pub(crate) async fn next(&mut self) -> Option<SessionNews> {
-        self.news.recv().await
-    }
-
-    /// One inference from beginning to end.
-    pub(crate) async fn run(&self, inputs: Vec<Tensor>) -> Result<Answer, String> {
-        self.detached(inputs).await
-    }
-
-    /// One inference that starts now, whoever waits for it.
-    pub(crate) fn detached(
+impl SessionRequests {
+    /// One inference.
+    pub(super) fn infer(
         &self,
         inputs: Vec<Tensor>,
     ) -> impl Future<Output = Result<Answer, String>> + Send + 'static + use<> {
@@ -205,7 +242,7 @@ impl SessionHandle {
     }
 
     /// Ends the session and gives its places back.
-    pub(crate) async fn close(self) {
+    pub(super) async fn close(self) {
         self.requests.send(Request::Close { session: self.number }).await.ok();
     }
 }

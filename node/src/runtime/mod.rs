@@ -9,6 +9,7 @@ mod link;
 mod loader;
 mod outbox;
 mod own;
+mod stream;
 
 use std::{
     fs::{File, TryLockError},
@@ -36,11 +37,12 @@ use tokio::{
 use clock::Clock;
 use guests::Guests;
 use handle::Request;
-pub(crate) use handle::{Handle, News, PeerView, SessionHandle};
+pub(crate) use handle::{Handle, News, PeerView};
 use link::LinkSpeed;
 use loader::Loader;
 use own::OwnSessions;
 pub(crate) use own::{Answer, SessionNews};
+pub(crate) use stream::Stream;
 
 use crate::{
     convert, identity,
@@ -444,8 +446,8 @@ impl Runtime {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Open { model, planning, reply } => {
-                let Some(profile) = convert::model_profile(&model) else {
+            Request::Open { model, like, planning, reply } => {
+                let Some(profile) = convert::model_profile(&model, &like) else {
                     reply.send(None).ok();
                     return;
                 };
@@ -466,11 +468,21 @@ impl Runtime {
                 self.feed(Input::Command(starling_protocol::node::Command::Close { session }));
                 self.end_session(session, "the session was closed");
             }
-            Request::Preview { model, planner, goal, reply } => {
-                let profile = convert::model_profile(&model);
-                let preview = profile
-                    .and_then(|profile| self.node.preview(self.now(), &profile, planner, goal));
-                reply.send(preview).ok();
+            Request::Preview { model, like, planner, goal, reply } => {
+                let profile = convert::model_profile(&model, &like);
+                let preview =
+                    profile.map(|profile| self.node.preview(self.now(), &profile, planner, goal));
+                reply.send(preview.unwrap_or_default()).ok();
+            }
+            Request::Lanes { model, like, planning, reply } => {
+                let profile = convert::model_profile(&model, &like);
+                let lanes = profile.map(|profile| self.node.lanes(self.now(), &profile, &planning));
+                reply.send(lanes.unwrap_or_else(|| vec![planning])).ok();
+            }
+            Request::MoreLanes { model, like, taken, per_s, reply } => {
+                let lanes = convert::model_profile(&model, &like)
+                    .map(|profile| self.node.more_lanes(self.now(), &profile, &taken, per_s));
+                reply.send(lanes.unwrap_or_default()).ok();
             }
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();

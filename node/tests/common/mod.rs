@@ -29,22 +29,30 @@ impl Flock {
     /// Starts that many nodes, all of the same speed, one after the other: each measures itself
     /// before it says where it listens.
     pub fn start(count: usize) -> Self {
+        Self::start_behind(count, 1000)
+    }
+
+    /// The same, with nodes that take their links to carry so many Mbit/s.
+    pub fn start_behind(count: usize, link: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let swarm = format!("test-{}", dir.path().display());
         let mut flock = Self { nodes: Vec::new(), dir, swarm };
-        for number in 0..count {
-            let node = flock.start_node(number);
-            flock.nodes.push(node);
-        }
+        (0..count).for_each(|_| flock.add(link));
         flock
     }
 
-    fn start_node(&self, number: usize) -> NodeProcess {
+    /// Starts one more node, which takes its link to carry so many Mbit/s.
+    pub fn add(&mut self, link: u32) {
+        let node = self.start_node(self.nodes.len(), link);
+        self.nodes.push(node);
+    }
+
+    fn start_node(&self, number: usize, link: u32) -> NodeProcess {
         let mut command = starling();
         command
             .args(["--json", "node", "--no-mdns", "--until-stdin-closes"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0", "--swarm", &self.swarm])
-            .args(["--throttle", "0.3", "--link", "1000"])
+            .args(["--throttle", "0.3", "--link", &link.to_string()])
             .arg("--data")
             .arg(self.dir.path().join(number.to_string()))
             .args(self.peer_flags());

@@ -5,7 +5,7 @@ mod config;
 mod io;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -507,8 +507,9 @@ impl Node {
         self.sessions.insert(number, session);
     }
 
-    /// What a planner would come to now, for a model of this node's own. Nothing if there is
-    /// nobody who can compute it, or the planner's kind of plan is impossible.
+    /// What a planner would come to now, for a model of this node's own: the plans of a stream's
+    /// lanes, or one. None if there is nobody who can compute it, or the planner's kind of plan is
+    /// impossible.
     #[must_use]
     pub fn preview(
         &self,
@@ -516,10 +517,54 @@ impl Node {
         profile: &ModelProfile,
         planner: Planner,
         goal: Goal,
-    ) -> Option<Proposal> {
+    ) -> Vec<Proposal> {
         let view = self.view(now);
-        let settings = view.config.plans();
-        partition::plan(planner, profile, &view.workers(), self.config.id, goal, &settings)
+        let (workers, settings) = (view.workers(), view.config.plans());
+        if (planner, goal) == (Planner::Pf, Goal::Throughput) {
+            let uplink = self.config.bandwidth as f64;
+            return partition::lanes(profile, &workers, self.config.id, uplink, &settings);
+        }
+        let one = partition::plan(planner, profile, &workers, self.config.id, goal, &settings);
+        one.into_iter().collect()
+    }
+
+    /// With what the sessions of one stream are to be opened, one for each lane: for several lanes
+    /// the plans that were found now, which stay as they are.
+    #[must_use]
+    pub fn lanes(
+        &self,
+        now: Timestamp,
+        profile: &ModelProfile,
+        planning: &Planning,
+    ) -> Vec<Planning> {
+        let Planning::By(planner, goal) = planning else { return vec![planning.clone()] };
+        let proposals = self.preview(now, profile, *planner, *goal);
+        if proposals.len() < 2 {
+            return vec![planning.clone()];
+        }
+        proposals.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
+    }
+
+    /// With what lanes a stream may grow that has these nodes in its lanes already and is predicted
+    /// to give so many outputs a second: none where those who are left would add too little.
+    #[must_use]
+    pub fn more_lanes(
+        &self,
+        now: Timestamp,
+        profile: &ModelProfile,
+        taken: &BTreeSet<NodeId>,
+        per_s: f64,
+    ) -> Vec<Planning> {
+        let view = self.view(now);
+        let (mut workers, settings) = (view.workers(), view.config.plans());
+        workers.retain(|worker| !taken.contains(&worker.node));
+        let uplink = self.config.bandwidth as f64;
+        let found = partition::lanes(profile, &workers, self.config.id, uplink, &settings);
+        let gain: f64 = found.iter().map(|lane| 1.0 / lane.bottleneck).sum();
+        if gain <= per_s * settings.gain_min {
+            return Vec::new();
+        }
+        found.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
     }
 
     /// What a session may look at.

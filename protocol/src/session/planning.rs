@@ -96,6 +96,7 @@ impl Session {
             let piece = self.profile.piece(planned);
             let worker = self.worker(node, view);
             PlacedPiece {
+                lane: 0,
                 layers: planned.layers,
                 rows: planned.rows.first().copied(),
                 provider: *node,

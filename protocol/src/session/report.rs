@@ -1,11 +1,11 @@
 //! What a session agreed on, for people and for tests.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{cost, id::NodeId, plan::LayerRange, rows::RowRange};
 
 /// The outcome of an auction, as its requester sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agreement {
     /// The plan's pieces in order.
     pub pieces: Vec<PlacedPiece>,
@@ -22,6 +22,8 @@ pub struct Agreement {
 /// One piece and its provider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlacedPiece {
+    /// To which of the plans that serve a stream side by side it belongs; 0 in a session's own.
+    pub lane: u16,
     /// Its layers.
     pub layers: LayerRange,
     /// For a strip, its rows of the first tensor that the layers make.
@@ -35,10 +37,30 @@ pub struct PlacedPiece {
 }
 
 impl Agreement {
-    /// Predicted inferences per second of the whole pipeline: those of its slowest piece.
+    /// One agreement of those of several sessions that serve a stream side by side. Their pieces
+    /// follow each other, each with its session's place as its lane.
+    #[must_use]
+    pub fn together<'a>(lanes: impl IntoIterator<Item = &'a Agreement>) -> Agreement {
+        let mut all = Agreement::default();
+        for (lane, one) in (0..).zip(lanes) {
+            all.pieces.extend(one.pieces.iter().map(|piece| PlacedPiece { lane, ..*piece }));
+            all.rounds = all.rounds.max(one.rounds);
+            all.bids = all.bids.saturating_add(one.bids);
+            all.messages = all.messages.saturating_add(one.messages);
+            all.elapsed = all.elapsed.max(one.elapsed);
+        }
+        all
+    }
+
+    /// Predicted inferences per second: those of the slowest piece of each lane.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        1.0 / self.pieces.iter().map(|piece| piece.seconds).fold(0.0, f64::max)
+        let mut slowest: BTreeMap<u16, f64> = BTreeMap::new();
+        for piece in &self.pieces {
+            let seconds = slowest.entry(piece.lane).or_insert(0.0);
+            *seconds = seconds.max(piece.seconds);
+        }
+        slowest.values().map(|seconds| 1.0 / seconds).sum()
     }
 
     /// Jain's index of the pieces' rates.

@@ -16,7 +16,7 @@ impl Arguments<'_> {
     /// What the model costs.
     pub(super) fn inspect(&self) -> Vec<OsString> {
         let mut arguments = words(&["--json", "inspect"]);
-        arguments.push(self.scenario.model.file.clone().into_os_string());
+        arguments.extend(self.model());
         arguments
     }
 

@@ -1,6 +1,9 @@
 //! What the processes of a testbed say, kept as it comes.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -20,6 +23,8 @@ pub(super) struct NodeLog {
 pub(super) struct SessionLog {
     /// Its plans, the first one first.
     pub(super) plans: Vec<Vec<Placed>>,
+    /// When the last of them began to serve.
+    pub(super) planned: Option<Instant>,
     /// Bids, rounds and messages of its first auction, and how long it took.
     pub(super) auction: Option<Value>,
     /// Providers that it lost on the way.
@@ -35,6 +40,8 @@ pub(super) struct SessionLog {
 /// A piece and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
+    /// Which of the plans that serve side by side it belongs to.
+    pub(super) lane: u64,
     /// Its first layer.
     pub(super) first: u16,
     /// The one behind its last.
@@ -97,6 +104,7 @@ impl SessionLog {
             Some("ready") => {
                 let pieces = list(&line["pieces"]).iter();
                 self.plans.push(pieces.filter_map(placed).collect());
+                self.planned = Some(at);
             }
             Some("lost") => self.lost.push(text(&line["node"])),
             Some("inference") => self.inferences.push(inference(at, line)),
@@ -111,6 +119,19 @@ impl SessionLog {
         }
     }
 
+    /// The inferences that ended under its last plan, one latency after that began to serve, so
+    /// that none had waited for it; nothing where there was one plan only, or too few ended.
+    pub(super) fn steady(&self) -> Option<&[Inference]> {
+        let planned = self.planned.filter(|_| self.plans.len() > 1)?;
+        let is_later = |inference: &Inference| {
+            let began =
+                inference.at.checked_sub(Duration::from_secs_f64(inference.latency_ms / 1e3));
+            began.is_some_and(|began| began >= planned)
+        };
+        let first = self.inferences.iter().position(is_later)?;
+        Some(&self.inferences[first..]).filter(|steady| steady.len() >= STEADY_MIN)
+    }
+
     /// Whether its first inferences may run.
     pub(super) fn is_ready(&self) -> bool {
         !self.plans.is_empty()
@@ -120,6 +141,7 @@ impl SessionLog {
 fn placed(piece: &Value) -> Option<Placed> {
     let layer = |at: usize| u16::try_from(piece["layers"][at].as_u64()?).ok();
     Some(Placed {
+        lane: piece["lane"].as_u64().unwrap_or(0),
         first: layer(0)?,
         end: layer(1)?.checked_add(1)?,
         provider: text(&piece["provider"]),
@@ -155,6 +177,9 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(0.0)
 }
 
+/// Fewer outputs say little of a plan.
+const STEADY_MIN: usize = 10;
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -187,7 +212,8 @@ mod tests {
         let piece = json!({"layers": [0, 4], "provider": "n1", "share": 1.0, "predicted_ms": 2.5});
         log.hear(now, &json!({"event": "ready", "pieces": [piece]}));
         assert!(log.is_ready());
-        let expected = Placed { first: 0, end: 5, provider: "n1".to_owned(), predicted_ms: 2.5 };
+        let expected =
+            Placed { lane: 0, first: 0, end: 5, provider: "n1".to_owned(), predicted_ms: 2.5 };
         assert_eq!(log.plans[0], [expected]);
         let time = json!({"piece": 0, "provider": "n1", "network_ms": 1.0, "queue_ms": 2.0,
             "compute_ms": 3.0});
@@ -201,5 +227,30 @@ mod tests {
         log.hear(now, &json!({"event": "finished", "report": {"providers_lost": ["n2", "n2"]}}));
         assert_eq!(log.lost, ["n2"]);
         assert!(log.report.is_some());
+    }
+
+    #[test]
+    fn what_ends_under_the_last_plan_is_steady() {
+        let began = Instant::now();
+        let at = |millis: u64| began + Duration::from_millis(millis);
+        let mut log = SessionLog::default();
+        let piece = |lane| json!({"lane": lane, "layers": [0, 4], "provider": "n1"});
+        let ready = |pieces: &[Value]| json!({"event": "ready", "pieces": pieces});
+        log.hear(at(0), &ready(&[piece(0)]));
+        let run = |log: &mut SessionLog, until: u64| {
+            for millis in (log.inferences.len() as u64 * 10..until).step_by(10) {
+                log.hear(at(millis), &json!({"event": "inference", "latency_ms": 25.0}));
+            }
+        };
+        run(&mut log, 200);
+        assert!(log.steady().is_none(), "one plan only");
+        log.hear(at(200), &ready(&[piece(0), piece(1)]));
+        run(&mut log, 300);
+        assert!(log.steady().is_none(), "too few outputs");
+        run(&mut log, 500);
+        // The first that began after 200 ms ended after 230.
+        let first = log.steady().and_then(<[Inference]>::first).map(|first| first.at);
+        assert_eq!(first, Some(at(230)));
+        assert_eq!(log.plans[1].iter().map(|piece| piece.lane).collect::<Vec<_>>(), [0, 1]);
     }
 }

@@ -24,6 +24,7 @@ use super::{
     scenario::Scenario,
 };
 use crate::{
+    lanes::Lane,
     network,
     world::{Settings, Stuck, World},
 };
@@ -78,7 +79,9 @@ pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Predic
 struct Play<'a> {
     scenario: &'a Scenario,
     world: World,
-    plans: Vec<Plan>,
+    plans: Vec<Vec<LanePlan>>,
+    /// The streams' numbers in the world, by session.
+    streams: Vec<usize>,
     profile: &'a ModelProfile,
     speeds: Speeds,
     span: Duration,
@@ -121,11 +124,19 @@ impl<'a> Play<'a> {
             world.add(config);
         }
         let speeds = if corrected { Speeds::Measured } else { Speeds::Calibrated };
-        Ok(Self { scenario, world, plans, profile, speeds, span: Duration::ZERO })
+        Ok(Self {
+            scenario,
+            world,
+            plans,
+            streams: Vec::new(),
+            profile,
+            speeds,
+            span: Duration::ZERO,
+        })
     }
 
     fn run(&mut self) -> Result<(), Stuck> {
-        let (boards, sessions) = (self.scenario.boards.len(), self.scenario.sessions.len());
+        let boards = self.scenario.boards.len();
         let introduced = |world: &World| {
             let mut requesters = world.nodes().filter(|(place, _)| *place >= boards);
             let knows = |node: &starling_protocol::node::Node| {
@@ -134,14 +145,22 @@ impl<'a> Play<'a> {
             requesters.all(|(_, node)| knows(node))
         };
         self.world.run_until(PATIENCE, introduced)?;
-        for (number, plan) in self.plans.iter().enumerate() {
-            let planning = Planning::Fixed(plan.clone());
-            self.world.open(boards + number, 0, self.profile.clone(), planning);
+        for (number, lanes) in self.plans.iter().enumerate() {
+            for (lane, one) in (0..).zip(lanes) {
+                let planning = Planning::Fixed(one.plan.clone());
+                self.world.open(boards + number, lane, self.profile.clone(), planning);
+            }
         }
         self.world.run_until(PATIENCE, World::all_ready)?;
-        for number in 0..sessions {
-            let in_flight = self.scenario.sessions[number].in_flight;
-            self.world.stream(boards + number, 0, in_flight.map_or(0, usize::from));
+        for (number, session) in self.scenario.sessions.iter().enumerate() {
+            let lanes = (0..).zip(&self.plans[number]).map(|(session, one)| Lane {
+                session,
+                pieces: one.plan.pieces().len(),
+                seconds: one.seconds,
+            });
+            let (lanes, wanted) =
+                (lanes.collect::<Vec<_>>(), session.in_flight.map_or(0, usize::from));
+            self.streams.push(self.world.stream_lanes(boards + number, &lanes, wanted));
         }
         self.let_run(WARM_UP)?;
         self.world.observe_afresh();
@@ -151,32 +170,32 @@ impl<'a> Play<'a> {
 
     /// Time goes by, in which requests come at the rates of the scenario.
     fn let_run(&mut self, span: Duration) -> Result<(), Stuck> {
-        let boards = self.scenario.boards.len();
         let mut arrivals: Vec<(f64, usize)> = Vec::new();
         for (number, session) in self.scenario.sessions.iter().enumerate() {
             let Some(rate) = session.rate_per_s else { continue };
             let count = (span.as_secs_f64() * rate) as u32;
-            arrivals.extend((0..count).map(|n| (f64::from(n) / rate, boards + number)));
+            arrivals.extend((0..count).map(|n| (f64::from(n) / rate, self.streams[number])));
         }
         arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
         let began = self.world.now();
-        for (at_s, place) in arrivals {
+        for (at_s, stream) in arrivals {
             let due = Duration::from_secs_f64(at_s);
             self.world.run_for(due.saturating_sub(self.world.now().since(began)))?;
-            self.world.ask(place, 0);
+            self.world.ask_lanes(stream);
         }
         self.world.run_for(span.saturating_sub(self.world.now().since(began)))
     }
 
     fn prediction(&self) -> Prediction {
         let sessions = self.scenario.sessions.iter().enumerate().map(|(number, session)| {
-            let id = SessionId { requester: requester_id(number), number: 0 };
-            let served = self.world.observed().sessions.get(&id);
-            let responses = served.map_or(&[][..], |served| &served.responses);
+            let observed = self.world.observed().sessions.iter();
+            let own = observed.filter(|(id, _)| id.requester == requester_id(number));
+            let responses: Vec<f64> =
+                own.flat_map(|(_, served)| &served.responses).copied().collect();
             PredictedSession {
                 name: session.name.clone(),
                 per_s: responses.len() as f64 / self.span.as_secs_f64(),
-                latency_p50_ms: percentile(responses, 0.5).unwrap_or(0.0) * 1e3,
+                latency_p50_ms: percentile(&responses, 0.5).unwrap_or(0.0) * 1e3,
             }
         });
         let sessions: Vec<PredictedSession> = sessions.collect();
@@ -187,29 +206,47 @@ impl<'a> Play<'a> {
 
 type Placed = BTreeMap<usize, BTreeSet<PieceId>>;
 
-/// The plans in which the sessions ended, and which board had which pieces.
+/// One plan of those that served a session side by side.
+struct LanePlan {
+    plan: Plan,
+    /// Seconds between two outputs, as its agreement predicted.
+    seconds: f64,
+}
+
+/// The plans in which each session ended, and which board had which pieces.
 fn placement(
     scenario: &Scenario,
     measured: &Measured,
     layers: u16,
-) -> Result<(Vec<Plan>, Placed), String> {
+) -> Result<(Vec<Vec<LanePlan>>, Placed), String> {
     let (mut plans, mut placed) = (Vec::new(), Placed::new());
     for (number, log) in measured.sessions.iter().enumerate() {
         let name = &scenario.sessions[number].name;
         let pieces = log.plans.last().ok_or_else(|| format!("{name} had no plan"))?;
-        let cuts: Vec<u16> = pieces.iter().skip(1).map(|piece| piece.first).collect();
-        let ranges = pieces.iter().map(|piece| LayerRange { first: piece.first, end: piece.end });
-        let plan = Plan::from_cuts(layers, &cuts);
-        let plan = plan.filter(|plan| plan.pieces().iter().map(|piece| piece.layers).eq(ranges));
-        plans.push(plan.ok_or_else(|| format!("the plan of {name} is no pipeline"))?);
-        let session = SessionId { requester: requester_id(number), number: 0 };
-        for (index, piece) in (0..).zip(pieces) {
-            let board = measured.board_of(&piece.provider);
-            let board = board.ok_or_else(|| format!("a piece of {name} is on no board"))?;
-            placed.entry(board).or_default().insert(PieceId { session, index });
+        let mut lanes = Vec::new();
+        for (lane, pieces) in (0..).zip(pieces.chunk_by(|a, b| a.lane == b.lane)) {
+            let plan = pipeline(pieces, layers);
+            let plan = plan.ok_or_else(|| format!("the plan of {name} is no pipeline"))?;
+            let seconds = pieces.iter().map(|piece| piece.predicted_ms / 1e3).fold(0.0, f64::max);
+            lanes.push(LanePlan { plan, seconds });
+            let session = SessionId { requester: requester_id(number), number: lane };
+            for (index, piece) in (0..).zip(pieces) {
+                let board = measured.board_of(&piece.provider);
+                let board = board.ok_or_else(|| format!("a piece of {name} is on no board"))?;
+                placed.entry(board).or_default().insert(PieceId { session, index });
+            }
         }
+        plans.push(lanes);
     }
     Ok((plans, placed))
+}
+
+/// The plan that these pieces are, if they are one after the other.
+fn pipeline(pieces: &[super::log::Placed], layers: u16) -> Option<Plan> {
+    let cuts: Vec<u16> = pieces.iter().skip(1).map(|piece| piece.first).collect();
+    let ranges = pieces.iter().map(|piece| LayerRange { first: piece.first, end: piece.end });
+    let plan = Plan::from_cuts(layers, &cuts)?;
+    plan.pieces().iter().map(|piece| piece.layers).eq(ranges).then_some(plan)
 }
 
 /// What `starling inspect` prints of a model, as the planner sees it.
@@ -222,7 +259,12 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
         inspected["layers"].as_array()?.iter().map(layer).collect();
     let cuts: Option<Vec<u64>> =
         inspected["cut_bytes"].as_array()?.iter().map(Value::as_u64).collect();
-    ModelProfile::new(ModelId([0; 32]), &layers?, cuts?)
+    let mut cuts = cuts?;
+    // Inputs are packed on the wire, as pictures well can be.
+    if let (Some(input), Some(sent)) = (cuts.first_mut(), inspected["input_bytes_sent"].as_u64()) {
+        *input = sent;
+    }
+    ModelProfile::new(ModelId([0; 32]), &layers?, cuts)
 }
 
 /// What a byte over its link cost the board that had the whole model, in core seconds: what it
@@ -321,6 +363,7 @@ mod tests {
             ..NodeLog::default()
         };
         let piece = |first, end, provider: &str| PlacedPiece {
+            lane: 0,
             first,
             end,
             provider: provider.to_owned(),
@@ -362,6 +405,23 @@ mod tests {
         check("rate_per_s = 10", None, 10.0, 23.6);
         // Each board was seen to take 40 ms for both layers, and not 20.
         check("in_flight = 1", Some(25.0), 1000.0 / 43.6, 43.6);
+    }
+
+    #[test]
+    fn lanes_serve_side_by_side() {
+        let mut measured = measured(None);
+        for (lane, piece) in (0..).zip(&mut measured.sessions[0].plans[0]) {
+            *piece = PlacedPiece { lane, first: 0, end: 2, predicted_ms: 20.0, ..piece.clone() };
+        }
+        let per_s = |in_flight: u32| {
+            let scenario = scenario(&format!("in_flight = {in_flight}"));
+            predict(&scenario, &measured).expect("it can be told").per_s
+        };
+        // 20 ms of compute on each, and two tensors of 1 ms.
+        assert!((per_s(1) - 1000.0 / 22.4).abs() < 1.0, "{}", per_s(1));
+        assert!((per_s(6) - 100.0).abs() < 1.0, "{}", per_s(6));
+        // One more waits for a place.
+        assert!((per_s(7) - 100.0).abs() < 1.0, "{}", per_s(7));
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct FlockReport {
     pub bound_per_s: Option<f64>,
     /// The sessions' throughput in parts of that.
     pub of_bound: Option<f64>,
+    /// Outputs a second after the last change of any plan; nothing where none changed.
+    pub steady_per_s: Option<f64>,
 }
 
 /// The boards alone, each with the whole model.
@@ -101,6 +103,8 @@ pub struct SessionReport {
     pub per_s: f64,
     /// From an inference's start to its output.
     pub latency_ms: Latency,
+    /// Under its last plan, where it had others before.
+    pub steady: Option<Steady>,
     /// The largest error of any output relative to the peak; nothing if none came.
     pub error_max: Option<f64>,
     /// Outputs that are further off than they may be.
@@ -113,6 +117,8 @@ pub struct SessionReport {
     pub lost: Vec<String>,
     /// How often its plan changed.
     pub plan_changes: usize,
+    /// When it did so for the last time, in seconds from zero.
+    pub planned_s: Option<f64>,
     /// Its pieces, in the places where they were last.
     pub pieces: Vec<PieceReport>,
     /// From its market messages to their answers while it streamed: 99 % took no longer, in
@@ -133,9 +139,20 @@ pub struct Latency {
     pub p99: f64,
 }
 
+/// What a session came to after its plan had changed for the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Steady {
+    /// Outputs a second, from the first to the last.
+    pub per_s: f64,
+    /// Half of its inferences took no longer, in milliseconds.
+    pub latency_p50_ms: f64,
+}
+
 /// A piece of a plan, and where its time went: medians, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PieceReport {
+    /// Which of the plans that serve side by side it belongs to.
+    pub lane: u64,
     /// Its first layer and its last.
     pub layers: [u16; 2],
     /// Where it was.
@@ -249,6 +266,7 @@ fn session_of(
             stats::median(&same.map(field).collect::<Vec<f64>>()).unwrap_or(0.0)
         };
         PieceReport {
+            lane: piece.lane,
             layers: [piece.first, piece.end - 1],
             board: board(&piece.provider),
             predicted_ms: piece.predicted_ms,
@@ -264,6 +282,11 @@ fn session_of(
         inferences: log.inferences.len(),
         per_s: rate(log.inferences.iter()),
         latency_ms: Latency { p50: at(0.5), p95: at(0.95), p99: at(0.99) },
+        steady: log.steady().map(|steady| {
+            let latencies: Vec<f64> = steady.iter().map(|inference| inference.latency_ms).collect();
+            let latency_p50_ms = percentile(&latencies, 0.5).unwrap_or(0.0);
+            Steady { per_s: rate(steady.iter()), latency_p50_ms }
+        }),
         error_max: errors()
             .flatten()
             .fold(None, |worst, error| Some(error.max(worst.unwrap_or(0.0)))),
@@ -272,10 +295,18 @@ fn session_of(
         failed: log.failed.clone(),
         lost: log.lost.iter().map(|provider| board(provider)).collect(),
         plan_changes: log.plans.len().saturating_sub(1),
+        planned_s: log.planned.map(|at| measured.at_s(at)),
         pieces: pieces.collect(),
         market_p99_ms: report.and_then(|report| report["market_round_trip_ms"]["p99"].as_f64()),
         auction: log.auction.clone(),
     }
+}
+
+/// Outputs a second of all sessions from when the last of their plans had changed.
+fn steady(measured: &Measured) -> Option<f64> {
+    let began = measured.sessions.iter().filter_map(|log| Some(log.steady()?.first()?.at)).max()?;
+    let all = measured.sessions.iter().flat_map(|log| &log.inferences);
+    Some(rate(all.filter(|inference| inference.at >= began)))
 }
 
 fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
@@ -297,6 +328,7 @@ fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
         links_per_s,
         bound_per_s: bound,
         of_bound: bound.map(|bound| per_s / bound),
+        steady_per_s: steady(measured),
     }
 }
 
@@ -416,6 +448,7 @@ pub(super) mod tests {
         let node =
             |id: &str| NodeLog { id: id.to_owned(), speed: vec![100; 5], ..NodeLog::default() };
         let piece = |first, end, provider: &str| Placed {
+            lane: 0,
             first,
             end,
             provider: provider.to_owned(),

@@ -46,19 +46,33 @@ fn session_text(session: &SessionReport) -> String {
         text += &format!("  lost on the way: {}\n", session.lost.join(", "));
     }
     if session.plan_changes > 0 {
-        text += &format!("  the plan changed {} times; the last one:\n", session.plan_changes);
+        text += &format!("  the plan changed {} times", session.plan_changes);
+        text += &session.planned_s.map_or_else(String::new, |at| format!(", last at {at:.1} s"));
+        text += "; under the last one";
+        text += &match session.steady {
+            Some(steady) => format!(
+                " {:.2} /s, latency {:.0} ms (median):\n",
+                steady.per_s, steady.latency_p50_ms
+            ),
+            None => " too little came to tell:\n".to_owned(),
+        };
     }
     text + &pieces(&session.pieces)
 }
 
 fn pieces(pieces: &[PieceReport]) -> String {
-    let head = format!("  {:>9}  {:<14}{:>12}", "layers", "board", "predicted ms")
+    let head = format!("  lane{:>9}  {:<14}{:>12}", "layers", "board", "predicted ms")
         + &format!("{:>12}{:>10}{:>12}\n", "network ms", "queue ms", "compute ms");
     let row = |piece: &PieceReport| {
         let layers = format!("{}-{}", piece.layers[0], piece.layers[1]);
         format!(
-            "  {layers:>9}  {:<14}{:>12.1}{:>12.1}{:>10.1}{:>12.1}\n",
-            piece.board, piece.predicted_ms, piece.network_ms, piece.queue_ms, piece.compute_ms
+            "  {:>4}{layers:>9}  {:<14}{:>12.1}{:>12.1}{:>10.1}{:>12.1}\n",
+            piece.lane,
+            piece.board,
+            piece.predicted_ms,
+            piece.network_ms,
+            piece.queue_ms,
+            piece.compute_ms
         )
     };
     head + &pieces.iter().map(row).collect::<String>()
@@ -99,6 +113,12 @@ fn flock(report: &Report) -> String {
         text += &format!(", {:.0} % of the bound", share * 100.0);
     }
     text += "\n";
+    if let Some(steady) = flock.steady_per_s {
+        text += &format!("under the last plans     {steady:>8.2} /s");
+        let share = flock.bound_per_s.map(|bound| steady / bound * 100.0);
+        text += &share.map_or_else(String::new, |share| format!(", {share:.0} % of the bound"));
+        text += "\n";
+    }
     if let Some(alone) = flock.alone {
         text += &format!(
             "the best board alone     {:>8.2} /s: a speed-up of {:.2}\n",
@@ -127,9 +147,14 @@ fn prediction(report: &Report) -> String {
     let mut text =
         "\nthe simulator, same boards and places    predicted  measured  ratio\n".to_owned();
     for (session, seen) in prediction.sessions.iter().zip(&report.sessions) {
+        // The plan that was predicted is the last one.
+        let (per_s, latency) = match seen.steady {
+            Some(steady) => (steady.per_s, steady.latency_p50_ms),
+            None => (seen.per_s, seen.latency_ms.p50),
+        };
         for (what, said, seen) in [
-            ("outputs a second", session.per_s, seen.per_s),
-            ("median latency, ms", session.latency_p50_ms, seen.latency_ms.p50),
+            ("outputs a second", session.per_s, per_s),
+            ("median latency, ms", session.latency_p50_ms, latency),
         ] {
             let name = format!("{}: {what}", session.name);
             text += &format!("  {name:<36}  {said:>11.2}{seen:>10.2}{:>7.2}\n", ratio(seen, said));

@@ -9,7 +9,7 @@ use starling_protocol::{plan::Plan, session::Planning};
 
 use crate::{
     cli::{Failure, infer, report},
-    runtime::{SessionHandle, Started},
+    runtime::{Started, Stream},
 };
 
 #[derive(Debug, Serialize)]
@@ -70,11 +70,12 @@ async fn open(
     model: &Model,
     plannings: &[Planning],
     input: &Tensor,
-) -> Result<Vec<SessionHandle>, Failure> {
+) -> Result<Vec<Stream>, Failure> {
     let mut sessions = Vec::new();
     for planning in plannings {
-        let mut session = started.handle.open(model, planning.clone()).await?;
-        infer::until_ready(&mut session, |_| ()).await?;
+        let session =
+            started.handle.open(model, std::slice::from_ref(input), planning.clone()).await?;
+        infer::until_ready(&session, |_| ()).await?;
         sessions.push(session);
     }
     for session in &sessions {
@@ -84,7 +85,7 @@ async fn open(
     Ok(sessions)
 }
 
-async fn close(sessions: Vec<SessionHandle>) {
+async fn close(sessions: Vec<Stream>) {
     for session in sessions {
         session.close().await;
     }
@@ -92,12 +93,8 @@ async fn close(sessions: Vec<SessionHandle>) {
 
 /// The best of the sessions by itself. Which one that is, a short run of each decides: no node's
 /// word is taken for it.
-async fn best_alone(
-    sessions: &[SessionHandle],
-    input: &Tensor,
-    inferences: u32,
-) -> Result<f64, Failure> {
-    let mut best: Option<(f64, &SessionHandle)> = None;
+async fn best_alone(sessions: &[Stream], input: &Tensor, inferences: u32) -> Result<f64, Failure> {
+    let mut best: Option<(f64, &Stream)> = None;
     for session in sessions {
         let trial = rate(std::slice::from_ref(session), input, inferences.min(TRIAL)).await?;
         if best.is_none_or(|(rate, _)| trial > rate) {
@@ -109,7 +106,7 @@ async fn best_alone(
 }
 
 /// Inferences per second of these sessions together, sharing the work.
-async fn rate(sessions: &[SessionHandle], input: &Tensor, inferences: u32) -> Result<f64, Failure> {
+async fn rate(sessions: &[Stream], input: &Tensor, inferences: u32) -> Result<f64, Failure> {
     let bar = infer::progress(u64::from(inferences));
     let left = std::sync::atomic::AtomicU32::new(inferences);
     let began = Instant::now();
@@ -123,7 +120,7 @@ async fn rate(sessions: &[SessionHandle], input: &Tensor, inferences: u32) -> Re
 /// Takes inferences from the common heap while there are any, with enough in flight to keep a
 /// pipeline full, and no more, or slow sessions would take what fast ones could do.
 async fn drain(
-    session: &SessionHandle,
+    session: &Stream,
     input: &Tensor,
     left: &std::sync::atomic::AtomicU32,
     bar: &indicatif::ProgressBar,

@@ -39,7 +39,7 @@ pub(crate) struct Arrival {
     pub(crate) frame: Frame,
     /// From the first byte to the last, without the time that this node made it wait.
     pub(crate) transfer: Duration,
-    /// How many bytes these were.
+    /// How many bytes of data these were.
     pub(crate) bytes: u64,
     /// The sender's right to send another one: drop it when the frame is done with.
     pub(crate) credit: Credit,
@@ -150,7 +150,7 @@ impl Acceptor {
             if outstanding.load(Ordering::SeqCst) >= usize::from(self.config.window) {
                 return Err(invalid("a frame without a credit"));
             }
-            let (frame, transfer, room) = self.read_frame(&mut reader).await?;
+            let (frame, bytes, transfer, room) = self.read_frame(&mut reader).await?;
             outstanding.fetch_add(1, Ordering::SeqCst);
             let credit = RemoteCredit {
                 outstanding: outstanding.clone(),
@@ -158,7 +158,6 @@ impl Acceptor {
                 _room: room,
             };
             let credit = Credit { _held: Held::Remote { _credit: credit } };
-            let bytes = frame.data_bytes();
             let arrival = Arrival { from, frame, transfer, bytes, credit };
             if self.arrivals.send(arrival).await.is_err() {
                 return Ok(());
@@ -170,7 +169,7 @@ impl Acceptor {
     async fn read_frame(
         &self,
         reader: &mut Reader,
-    ) -> io::Result<(Frame, Duration, OwnedSemaphorePermit)> {
+    ) -> io::Result<(Frame, u64, Duration, OwnedSemaphorePermit)> {
         let progress = self.config.progress_timeout;
         let start = Instant::now();
         let mut hasher = crc32fast::Hasher::new();
@@ -181,15 +180,16 @@ impl Acceptor {
         let hash = |chunk: &[u8]| {
             hasher.update(chunk);
         };
-        let data = read_bytes(reader, head.data_bytes(), progress, hash).await?;
+        let data = read_bytes(reader, head.wire_bytes(), progress, hash).await?;
         let mut checksum = [0; CHECKSUM_BYTES];
         within(progress, "bytes", reader.read_exact(&mut checksum)).await?;
         let transfer = head_time + start.elapsed();
         if checksum != hasher.finalize().to_le_bytes() {
             return Err(invalid(FrameError::Checksum));
         }
+        let bytes = data.len() as u64;
         let frame = head.into_frame(Bytes::from(data)).map_err(invalid)?;
-        Ok((frame, transfer, room))
+        Ok((frame, bytes, transfer, room))
     }
 
     /// Waits until the frames that are here leave room for one more.

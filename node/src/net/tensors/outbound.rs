@@ -11,7 +11,7 @@ use super::{SendError, Shared, TensorConfig};
 use crate::{
     identity,
     net::{
-        frame::Frame,
+        frame::Encoded,
         io::{invalid, within, write_bytes},
     },
 };
@@ -76,8 +76,7 @@ impl Link {
     /// Sends one frame. If this fails or is dropped half-way, the link must be dropped too.
     pub(super) async fn send(
         &mut self,
-        head: &[u8],
-        frame: &Frame,
+        frame: &Encoded,
         config: &TensorConfig,
     ) -> Result<(), SendError> {
         let limit = config.credit_timeout;
@@ -86,7 +85,7 @@ impl Link {
         let closed = || io::Error::new(io::ErrorKind::ConnectionReset, "closed by the receiver");
         // The receiver gives it back, not this side.
         credit.map_err(|_| SendError::Broken(closed()))?.forget();
-        let written = write_frame(&mut self.writer, head, frame, config.progress_timeout);
+        let written = write_frame(&mut self.writer, frame, config.progress_timeout);
         written.await.map_err(SendError::Broken)
     }
 }
@@ -100,17 +99,16 @@ impl Drop for Link {
 
 async fn write_frame(
     writer: &mut BufWriter<WriteHalf<Stream>>,
-    head: &[u8],
-    frame: &Frame,
+    frame: &Encoded,
     progress: Duration,
 ) -> io::Result<()> {
     let mut hasher = crc32fast::Hasher::new();
     let mut hash = |chunk: &[u8]| {
         hasher.update(chunk);
     };
-    write_bytes(writer, head, progress, &mut hash).await?;
-    for tensor in &frame.tensors {
-        write_bytes(writer, &tensor.data, progress, &mut hash).await?;
+    write_bytes(writer, &frame.head, progress, &mut hash).await?;
+    for data in &frame.data {
+        write_bytes(writer, data, progress, &mut hash).await?;
     }
     write_bytes(writer, &hasher.finalize().to_le_bytes(), progress, |_| {}).await?;
     within(progress, "room for bytes", writer.flush()).await

@@ -83,12 +83,12 @@ async fn on_the_tensor_streams() {
     let (sender, _) = links(&a);
     let (_, mut arrivals) = links(&b);
     let protocol = Names::new("test").tensor();
-    let mut spoiled = frame(1).encode_head().unwrap();
+    let mut spoiled = frame(1).encode().unwrap().head;
     spoiled.extend_from_slice(&[0; 4 + 16]);
     let mut huge = frame(1);
     huge.tensors[0] = TensorBytes { shape: vec![0], data: Vec::new().into() };
-    let mut huge = huge.encode_head().unwrap();
-    let dimension = huge.len() - 32;
+    let mut huge = huge.encode().unwrap().head;
+    let dimension = huge.len() - 36;
     huge[dimension..dimension + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     for junk in junk().into_iter().chain([spoiled, huge]) {
         provoke(open(&a, &b, &protocol).await, &junk).await;
@@ -102,7 +102,7 @@ async fn on_the_tensor_streams() {
 async fn more_frames_than_credits_close_the_stream() {
     let (a, b) = Running::pair(Over::Tcp).await;
     let (_, mut arrivals) = links(&b);
-    let mut one = frame(1).encode_head().unwrap();
+    let mut one = frame(1).encode().unwrap().head;
     one.extend_from_slice(&[0; 4]);
     let checksum = crc32fast::hash(&one);
     one.extend_from_slice(&checksum.to_le_bytes());

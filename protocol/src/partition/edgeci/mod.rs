@@ -27,6 +27,9 @@ pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
 /// capability.
 pub(super) fn fused(case: &Case<'_>) -> Option<Layout> {
     let team = case.team();
+    if !Room::of_memory(&case.workers).could_take(case.weights_from(0), team.iter().copied()) {
+        return None;
+    }
     let roomy = |at: &usize| {
         let whole = case.single(*at);
         case.predict(&whole).latency.is_finite()

@@ -23,10 +23,6 @@ use crate::{
 /// A sequence of segments, each in one of these modes, that has room; the fastest that is found.
 pub(super) fn fused(case: &Case<'_>, modes: &[Mode]) -> Option<Layout> {
     let mut search = Search::new(case, modes);
-    if !Room::new(&case.workers).could_take(case.weights_from(0), search.team.iter().copied()) {
-        return None;
-    }
-    search.segments = search.all_segments();
     let seconds = search.team.iter().map(|at| case.workers[*at].whole(case.profile));
     let seconds = seconds.fold(f64::INFINITY, f64::min);
     let found = PRICES.iter().filter_map(|price| search.layout(price * seconds));
@@ -85,13 +81,10 @@ impl<'a> Search<'a> {
         let mut team: Vec<usize> = modes.iter().flat_map(Mode::team).collect();
         team.sort_unstable();
         team.dedup();
-        Self { case, cuts, team, modes, segments: Vec::new(), best: Vec::new() }
-    }
-
-    fn all_segments(&self) -> Vec<Vec<Begins>> {
-        let Self { case, cuts, modes, .. } = self;
-        let ending = |end| modes.iter().map(|mode| dpfl::segments(case, cuts, end, mode)).collect();
-        (1..cuts.len()).map(ending).collect()
+        let ending =
+            |end| modes.iter().map(|mode| dpfl::segments(case, &cuts, end, mode)).collect();
+        let segments = (1..cuts.len()).map(ending).collect();
+        Self { case, cuts, team, modes, segments, best: Vec::new() }
     }
 
     fn layout(&mut self, price: f64) -> Option<Layout> {

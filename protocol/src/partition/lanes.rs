@@ -1,0 +1,204 @@
+//! Lanes: plans that serve one stream side by side, each on machines of its own, each inference
+//! through one of them.
+//!
+//! A pipeline passes every tensor between two pieces over the network, and its slowest stage holds
+//! up all others. Where machines have the memory for it, a whole model on each passes nothing but
+//! inputs and outputs, and no machine waits for another. Between the two are several shorter
+//! pipelines. What is best depends on links, on what a byte costs a processor, and on memory, so
+//! all of these are laid out and predicted:
+//!
+//! - one plan, by [`pf`](super::pf);
+//! - the machines dealt into 2, 3, ... lanes of about the same capability;
+//! - every machine that can hold the whole model by itself, and the others dealt into 0, 1, 2, ...
+//!   lanes.
+//!
+//! The rate of the lanes is the sum of theirs, or what the requester's own link carries.
+
+use super::{
+    Planner, Proposal, Settings, plan,
+    worker::{Goal, Worker},
+};
+use crate::{
+    id::NodeId,
+    model::ModelProfile,
+    plan::{LayerRange, PIECES_MAX},
+};
+
+/// The plans for a stream, the fastest first: one where more would gain little, none where nobody
+/// can do it. No two have a worker in common. `uplink` is what the requester's own link carries, in
+/// bytes per second.
+#[must_use]
+pub fn lanes(
+    profile: &ModelProfile,
+    workers: &[Worker],
+    requester: NodeId,
+    uplink: f64,
+    settings: &Settings,
+) -> Vec<Proposal> {
+    let flock =
+        Flock { profile, requester, uplink, settings, team: team(profile, workers, settings) };
+    let one: Vec<Proposal> = flock.plan(workers).into_iter().collect();
+    let (bar, others) = (flock.rate(&one) * (1.0 + GAIN_MIN), flock.deals());
+    let best = others.into_iter().map(|lanes| (flock.rate(&lanes), lanes));
+    let best = best.filter(|(rate, _)| *rate > bar).fold(None, |best, next| match best {
+        // A few per cent are not worth more weights on more machines.
+        Some((rate, _)) if next.0 <= rate * (1.0 + settings.gain_min) => best,
+        Some(_) | None => Some(next),
+    });
+    best.map_or(one, |(_, lanes)| lanes)
+}
+
+struct Flock<'a> {
+    profile: &'a ModelProfile,
+    requester: NodeId,
+    uplink: f64,
+    settings: &'a Settings,
+    /// The workers that matter, the fastest first.
+    team: Vec<Worker>,
+}
+
+/// The fastest workers that can compute everything, as many as one plan may have.
+fn team(profile: &ModelProfile, workers: &[Worker], settings: &Settings) -> Vec<Worker> {
+    let able = |worker: &&Worker| worker.room > 0 && worker.whole(profile).is_finite();
+    let mut team: Vec<Worker> = workers.iter().filter(able).copied().collect();
+    team.sort_by(|a, b| {
+        a.whole(profile).total_cmp(&b.whole(profile)).then_with(|| a.node.cmp(&b.node))
+    });
+    team.truncate(settings.pieces_max.clamp(1, PIECES_MAX));
+    team
+}
+
+impl Flock<'_> {
+    /// All ways to lay out more than one lane, those of fewer lanes first.
+    fn deals(&self) -> Vec<Vec<Proposal>> {
+        let everything = LayerRange { first: 0, end: self.profile.layers() };
+        let whole = self.profile.range(everything);
+        let (able, rest): (Vec<Worker>, Vec<Worker>) =
+            self.team.iter().partition(|worker| worker.holds(&whole));
+        let equal = (2..=self.team.len()).map(|count| dealt(&self.team, count));
+        let apart = (0..=rest.len()).map(|count| {
+            let alone = able.iter().map(|worker| vec![*worker]);
+            alone.chain(dealt(&rest, count)).collect::<Vec<_>>()
+        });
+        let laid_out = equal.chain(apart).map(|groups| self.lay_out(groups));
+        laid_out.filter(|lanes| lanes.len() > 1).collect()
+    }
+
+    /// A plan for each group that can have one, the fastest first.
+    fn lay_out(&self, groups: Vec<Vec<Worker>>) -> Vec<Proposal> {
+        let mut lanes: Vec<Proposal> =
+            groups.into_iter().filter_map(|group| self.plan(&group)).collect();
+        lanes.sort_by(|a, b| a.bottleneck.total_cmp(&b.bottleneck));
+        lanes
+    }
+
+    fn plan(&self, workers: &[Worker]) -> Option<Proposal> {
+        let (planner, goal) = (Planner::Pf, Goal::Throughput);
+        plan(planner, self.profile, workers, self.requester, goal, self.settings)
+    }
+
+    /// Inferences per second.
+    fn rate(&self, lanes: &[Proposal]) -> f64 {
+        let own = |lane: &&Proposal| lane.order.iter().all(|node| *node == self.requester);
+        let rate = |lane: &Proposal| 1.0 / lane.bottleneck.max(f64::MIN_POSITIVE);
+        let here: f64 = lanes.iter().filter(own).map(rate).sum();
+        let all: f64 = lanes.iter().map(rate).sum();
+        let input = self.profile.bytes_across(0, &[]) as f64;
+        here + (all - here).min(self.uplink / input.max(1.0))
+    }
+}
+
+/// Workers in groups of about the same capability: there and back again, as cards are not dealt.
+/// No groups where there is nobody, or nobody to be left over for one.
+fn dealt(workers: &[Worker], groups: usize) -> Vec<Vec<Worker>> {
+    let mut dealt: Vec<Vec<Worker>> = vec![Vec::new(); groups.min(workers.len())];
+    let count = dealt.len();
+    for (turn, worker) in
+        workers.iter().enumerate().take(if count == 0 { 0 } else { workers.len() })
+    {
+        let place = turn % (2 * count);
+        dealt[place.min(2 * count - 1 - place)].push(*worker);
+    }
+    dealt
+}
+
+/// One plan is preferred to several that gain no more than this share: they take more memory, and
+/// longer to load.
+const GAIN_MIN: f64 = 0.1;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use quickcheck::quickcheck;
+
+    use super::*;
+    use crate::partition::fixtures::{Kind, REQUESTER, Small, chain, node, worker};
+
+    /// Four convolutions over 40 rows: 400 units of work and 160 bytes each, weights of 1.
+    fn check(workers: &[Worker], uplink: f64, expected: &[&[u8]], per_s: f64) {
+        let profile = chain(40, &[Kind::Conv; 4]);
+        let settings = Settings::default();
+        let found = lanes(&profile, workers, REQUESTER, uplink, &settings);
+        let got: Vec<Vec<NodeId>> = found.iter().map(|lane| lane.order.clone()).collect();
+        let expected: Vec<Vec<NodeId>> =
+            expected.iter().map(|lane| lane.iter().map(|n| node(*n)).collect()).collect();
+        assert_eq!(got, expected);
+        let rate: f64 = found.iter().map(|lane| 1.0 / lane.bottleneck).sum();
+        assert!((rate - per_s).abs() < 1e-9, "{rate}");
+    }
+
+    fn with_memory(memory: u64, worker: Worker) -> Worker {
+        let provider = crate::cost::Provider { memory_free: memory, ..worker.provider };
+        Worker { provider, ..worker }
+    }
+
+    #[test]
+    fn machines_with_the_memory_have_a_lane_each() {
+        // 1600 units of work: 0.0625 and 0.03125 inferences a second.
+        let unequal = [worker(1, 100, 1e6), worker(2, 50, 1e6), worker(3, 25, 1e6)];
+        check(&unequal, 1e6, &[&[1], &[2], &[3]], 0.109_375);
+        check(&unequal[..1], 1e6, &[&[1]], 0.0625);
+        check(&[], 1e6, &[], 0.0);
+    }
+
+    #[test]
+    fn one_plan_stays_where_lanes_gain_little() {
+        // Two equal machines share four equal layers as well as two lanes would.
+        let equal = [worker(1, 100, 1e6), worker(2, 100, 1e6)];
+        check(&equal, 1e6, &[&[1, 2]], 0.125);
+        // Slow links to the others: what each can take in is what it gives.
+        let far = [worker(0, 100, f64::INFINITY), worker(1, 100, 0.16)];
+        check(&far, 1e6, &[&[0]], 0.0625);
+    }
+
+    #[test]
+    fn the_requesters_link_bounds_what_all_lanes_get() {
+        let unequal = [worker(1, 100, 1e6), worker(2, 50, 1e6), worker(3, 25, 1e6)];
+        // 160 bytes an input: 0.0625 a second over a link of 10 bytes.
+        check(&unequal, 10.0, &[&[1, 2, 3]], 1.0 / 11.0);
+    }
+
+    #[test]
+    fn machines_without_the_memory_share_lanes() {
+        let small = |n: u8| with_memory(2, worker(n, 100, 1e6));
+        let flock = [worker(1, 100, 1e6), small(2), small(3), small(4), small(5)];
+        check(&flock, 1e6, &[&[2, 5], &[3, 4], &[1]], 0.125 + 0.125 + 0.0625);
+    }
+
+    quickcheck! {
+        fn lanes_have_no_worker_in_common_and_gain_over_one_plan(small: Small) -> bool {
+            let Small { profile, workers, settings, .. } = &small;
+            let found = lanes(profile, workers, REQUESTER, f64::INFINITY, settings);
+            let one = plan(Planner::Pf, profile, workers, REQUESTER, Goal::Throughput, settings);
+            let Some(one) = one else { return found.is_empty() };
+            let rate: f64 = found.iter().map(|lane| 1.0 / lane.bottleneck).sum();
+            let nodes: Vec<BTreeSet<NodeId>> =
+                found.iter().map(|lane| lane.order.iter().copied().collect()).collect();
+            let all: BTreeSet<NodeId> = nodes.iter().flatten().copied().collect();
+            let apart = nodes.iter().map(BTreeSet::len).sum::<usize>() == all.len();
+            let gain = rate * one.bottleneck;
+            apart && if found.len() == 1 { found == [one] } else { gain > 1.0 + GAIN_MIN }
+        }
+    }
+}
