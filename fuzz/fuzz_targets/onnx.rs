@@ -25,6 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
     for rows in model.split_rows(layers, &[1.0, 2.0, 3.0]) {
         let cost = model.strip_cost(0..layers, &rows).expect("the rows are the model's");
         assert_eq!(cost.input_rows.len(), model.inputs().len());
+        let slice = model.slice_rows(0..layers, &rows).expect("the rows are the model's");
+        let slice = Model::parse_slice(slice.onnx, &model).expect("a slice is a model");
+        assert_eq!(slice.layers().len(), layers);
     }
     if layers > 1 {
         // The input decides the cut, so that the fuzzer can look for a bad one.

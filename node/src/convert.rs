@@ -44,7 +44,8 @@ fn row_map(graph: &RowGraph, share: f64) -> Option<RowMap> {
     let tensors: Option<Vec<_>> = graph.tensors.iter().enumerate().map(tensor).collect();
     let layers: Option<Vec<_>> = graph.layers.iter().map(layer_rows).collect();
     let frontiers: Option<Vec<_>> = graph.frontiers.iter().map(|ids| numbers(ids)).collect();
-    RowMap::new(tensors?, layers?, frontiers?)
+    let row_weights: Vec<u64> = graph.layers.iter().map(|layer| layer.row_weight_bytes).collect();
+    Some(RowMap::new(tensors?, layers?, frontiers?)?.with_row_weights(&row_weights))
 }
 
 /// Some bytes in this share of them, and never none of some.
@@ -59,6 +60,7 @@ fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {
             let rules: Option<Vec<_>> = rules.iter().map(row_rule).collect();
             (rules?, Splits::ByRows)
         }
+        LayerRows::View => (vec![rows::RowRule::All; inputs.len()], Splits::View),
         LayerRows::Whole => (vec![rows::RowRule::All; inputs.len()], Splits::No),
     };
     let inputs = inputs.into_iter().zip(rules).collect();
@@ -135,4 +137,44 @@ pub(crate) fn from_wire<'a>(
         Tensor::from_bytes(info.dtype, shape, tensor.data).map_err(|error| error.to_string())
     };
     tensors.into_iter().zip(expected).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_engine::probe::Probe;
+    use starling_protocol::plan::{LayerRange, Piece};
+
+    use super::*;
+
+    /// The engine and the protocol must agree on what a strip takes, holds and gives.
+    fn check(model: &Model) {
+        let costs = model_profile(model, &[]).expect("it has layers");
+        let map = costs.rows().expect("few rows");
+        for (first, end) in (0..costs.layers())
+            .flat_map(|first| (first + 1..=costs.layers()).map(move |e| (first, e)))
+        {
+            let (layers, range) = (LayerRange { first, end }, usize::from(first)..usize::from(end));
+            assert_eq!(map.splittable(layers), model.splittable(range.clone()), "{layers}");
+            if !map.splittable(layers) || map.all(end).len() > 1 {
+                continue;
+            }
+            for rows in map.divide(end, &[1.0, 3.0, 2.0]).into_iter().filter(|r| !r[0].is_empty()) {
+                let here = engine_rows(&rows);
+                let engine = model.strip_cost(range.clone(), &here).expect("the model's own rows");
+                let piece = Piece { layers, rows };
+                let cost = costs.piece(&piece);
+                assert_eq!(cost.weight_bytes, engine.weight_bytes, "{piece}");
+                assert_eq!(cost.bytes_out, engine.output_bytes, "{piece}");
+                assert_eq!(cost.bytes_in, engine.input_bytes, "{piece}");
+                assert_eq!(costs.needed(&piece), protocol_rows(&engine.input_rows), "{piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn strips_cost_what_the_engine_says() {
+        let image = Probe::new(&[1, 3, 20, 18]).conv(8, 3, 1, 1).max_pool(2, 2).conv(16, 3, 2, 8);
+        check(&image.global_average_pool().build());
+        check(&Probe::new(&[1, 30]).gemm(50).gemm(40).gemm(7).build());
+    }
 }

@@ -45,9 +45,16 @@ fn three_processes_compute_what_onnx_runtime_computes() {
 #[test]
 fn strips_side_by_side_compute_what_onnx_runtime_computes() {
     let flock = Flock::start(3);
-    // Strips to strips, strips to a whole piece and back, strips home.
-    let plans = [("10,31,58", "2,3,2,1", 8), ("9,32,58", "2,1,3,1", 7), ("20,58", "1,4,1", 6)];
-    for ((cuts, strips, pieces), name) in plans.into_iter().zip(["chelsea", "coffee", "camera"]) {
+    // Strips to strips, strips to a whole piece and back, strips home, of features at last.
+    let plans = [
+        ("10,31,58", "2,3,2,1", 8),
+        ("9,32,58", "2,1,3,1", 7),
+        ("20,58", "1,4,1", 6),
+        ("31,59", "2,1,3", 6),
+        ("59", "1,4", 5),
+    ];
+    let pictures = ["chelsea", "coffee", "camera"].into_iter().cycle();
+    for ((cuts, strips, pieces), name) in plans.into_iter().zip(pictures) {
         let output = flock.dir.path().join("y.npy");
         let mut command = flock.infer();
         command

@@ -178,18 +178,17 @@ impl ModelProfile {
     fn strip(&self, map: &RowMap, piece: &Piece, whole: PieceProfile) -> PieceProfile {
         let made = map.made(piece.layers, &piece.rows);
         let layers = piece.layers.first..piece.layers.end;
+        let mut spared = 0_u64;
         let work = layers.zip(made).fold(Work::default(), |sum, (layer, (rows, height))| {
+            spared = spared.saturating_add(map.spared(layer, (rows, height)));
             let all = self.range(LayerRange { first: layer, end: layer + 1 }).work;
             sum.plus(&all.share(rows, height))
         });
         let needed = map.needed(piece.layers, &piece.rows);
         let bytes_in = map.bytes(piece.layers.first, &needed);
-        PieceProfile {
-            work,
-            bytes_in,
-            bytes_out: map.bytes(piece.layers.end, &piece.rows),
-            ..whole
-        }
+        let weight_bytes = whole.weight_bytes.saturating_sub(spared);
+        let bytes_out = map.bytes(piece.layers.end, &piece.rows);
+        PieceProfile { work, weight_bytes, bytes_in, bytes_out }
     }
 
     /// The pieces that make these rows of the tensors alive before layer `end`, all rows if there
@@ -201,12 +200,15 @@ impl ModelProfile {
         let Some(map) = self.rows.as_ref().filter(|_| !rows.is_empty()) else {
             return (0..end).rev().map(|first| (whole(first), Vec::new())).collect();
         };
-        let (mut work, bytes_out) = (Work::default(), map.bytes(end, rows));
+        let (mut work, mut spared) = (Work::default(), 0_u64);
+        let bytes_out = map.bytes(end, rows);
         let step = |(first, ((rows, height), needed)): (u16, ((u32, u32), Vec<RowRange>))| {
             let all = self.range(LayerRange { first, end: first + 1 }).work;
             work = work.plus(&all.share(rows, height));
+            spared = spared.saturating_add(map.spared(first, (rows, height)));
+            let weight_bytes = whole(first).weight_bytes.saturating_sub(spared);
             let bytes_in = map.bytes(first, &needed);
-            (PieceProfile { work, bytes_in, bytes_out, ..whole(first) }, needed)
+            (PieceProfile { work, weight_bytes, bytes_in, bytes_out }, needed)
         };
         (0..end).rev().zip(map.backwards(end, rows)).map(step).collect()
     }
@@ -239,7 +241,51 @@ pub struct PieceProfile {
 
 #[cfg(test)]
 mod tests {
+    use quickcheck::quickcheck;
+
     use super::*;
+    use crate::rows::{LayerRows, RowRule, Splits, TensorRows};
+
+    /// A product of so many features, each with weights of its own, and what follows it value by
+    /// value; beside the products' own there are 3 bytes that all features need.
+    fn product(features: u32, own: u64) -> ModelProfile {
+        let layer = |at: u32, rule| LayerRows {
+            inputs: vec![(at, rule)],
+            outputs: vec![at + 1],
+            splits: Splits::ByRows,
+        };
+        let heights = [5, features, features];
+        let tensors = heights.map(|height| TensorRows { height, row_bytes: 4 }).to_vec();
+        let layers = vec![layer(0, RowRule::All), layer(1, RowRule::Same)];
+        let map = RowMap::new(tensors, layers, vec![vec![0], vec![1], vec![2]]);
+        let features = u64::from(features);
+        let costs = [own * features, 2 * features + 3].map(|weight_bytes| LayerProfile {
+            work: Work([0, 0, 0, 10 * features, 0]),
+            weight_bytes,
+        });
+        let profile =
+            ModelProfile::new(ModelId([1; 32]), &costs, vec![20, 4 * features, 4 * features]);
+        let map = map.expect("a right map").with_row_weights(&[own, 2]);
+        profile.expect("a right profile").with_rows(map)
+    }
+
+    quickcheck! {
+        fn strips_of_a_product_hold_its_weights_once(features: u8, own: u8, weights: Vec<f64>) -> bool {
+            let profile = product(u32::from(features) + 1, u64::from(own));
+            let layers = LayerRange { first: 0, end: 2 };
+            let map = profile.rows().expect("known");
+            let strips: Vec<Vec<RowRange>> = map.divide(2, &weights).into_iter().filter(|rows| !rows[0].is_empty()).collect();
+            let costs: Vec<PieceProfile> =
+                strips.iter().map(|rows| profile.piece(&Piece { layers, rows: rows.clone() })).collect();
+            let together = |rows: &Vec<RowRange>| profile.pieces_ending(2, rows)[1].0;
+            let shared = 3 * costs.len() as u64;
+            let sum: u64 = costs.iter().map(|cost| cost.weight_bytes).sum();
+            strips.is_empty()
+                || (sum - shared == profile.range(layers).weight_bytes - 3
+                    && costs.iter().all(|cost| cost.bytes_in == 20)
+                    && costs == strips.iter().map(together).collect::<Vec<_>>())
+        }
+    }
 
     #[test]
     fn a_wrong_speed_is_corrected_by_what_runs_take() {

@@ -13,15 +13,23 @@
 //! and applied backwards, layer by layer, this gives what a strip needs of each tensor before its
 //! layers. With a dilation a window may step over the border, and the true range can be smaller
 //! than this one; a strip that is given more rows than it needs drops them.
+//!
+//! The rows of the features that a fully connected layer makes are these features. It makes any of
+//! them from all of its input, and from their share of its weights: such strips divide memory too,
+//! which those of images don't.
+
+mod divide;
 
 use std::fmt;
 
 use bincode::{Decode, Encode};
 
+pub use divide::{divide, divide_within};
+
 use crate::plan::LayerRange;
 
-/// Rows `first..end` of a tensor's height, which is dimension 2 of NCHW. A tensor of any other
-/// number of dimensions counts as one row, so that `0..1` is all of it.
+/// Rows `first..end` of a tensor's height, which is dimension 2 of NCHW, or of the features of
+/// `[1, features]`. Any other tensor counts as one row, so that `0..1` is all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct RowRange {
     /// The first row.
@@ -150,8 +158,11 @@ pub struct LayerRows {
 pub enum Splits {
     /// It can.
     ByRows,
-    /// Any row takes all rows of all inputs, and all rows are made at once.
+    /// As [`View`](Self::View), but it is work.
     No,
+    /// Any row takes all rows of all inputs, and all rows are made at once. It costs nothing, since
+    /// it is the same bytes under another shape: each strip may do it.
+    View,
 }
 
 /// How rows flow through a model: all that a planner of strips asks.
@@ -161,6 +172,10 @@ pub struct RowMap {
     layers: Vec<LayerRows>,
     // By cut: the tensors alive across it, in the order in which they are sent.
     frontiers: Vec<Vec<u32>>,
+    // By layer: bytes of its weights that each row has for itself.
+    row_weights: Vec<u64>,
+    // By tensor: which layer makes it, if one does.
+    makers: Vec<Option<u16>>,
 }
 
 impl RowMap {
@@ -180,7 +195,21 @@ impl RowMap {
         let right = tensors.iter().all(|tensor| tensor.height > 0)
             && ends.chain(frontiers.iter().flatten()).all(known)
             && frontiers.len() == layers.len() + 1;
-        right.then_some(Self { tensors, layers, frontiers })
+        right.then(|| {
+            let row_weights = vec![0; layers.len()];
+            let makers = makers(tensors.len(), &layers);
+            Self { tensors, layers, frontiers, row_weights, makers }
+        })
+    }
+
+    /// The same, with the bytes of weights that each row of a layer has for itself: for each layer,
+    /// what a strip without a row does not hold. Layers beyond the list have none.
+    #[must_use]
+    pub fn with_row_weights(mut self, bytes: &[u64]) -> Self {
+        for (own, bytes) in self.row_weights.iter_mut().zip(bytes) {
+            *own = *bytes;
+        }
+        self
     }
 
     /// All rows of each tensor alive across a cut; nothing beyond the last.
@@ -189,10 +218,46 @@ impl RowMap {
         self.frontier(cut).map(|tensor| RowRange::new(0, tensor.height)).collect()
     }
 
-    /// Whether every layer of the range can make some rows without the others.
+    /// Whether a strip of these layers takes less than all of them: every layer can make some rows
+    /// without the others, and none takes all rows of what another of them makes in strips, as a
+    /// fully connected layer does of the one before. [Views](Splits::View) may come first.
     #[must_use]
     pub fn splittable(&self, layers: LayerRange) -> bool {
-        self.range(layers).iter().all(|layer| layer.splits == Splits::ByRows)
+        let divided = |tensor: u32| {
+            let maker = self.makers[tensor as usize].filter(|maker| *maker >= layers.first);
+            let maker = maker.and_then(|maker| self.layers.get(usize::from(maker)));
+            maker.is_some_and(|maker| maker.splits == Splits::ByRows)
+                && self.tensor(tensor).height > 1
+        };
+        let splits = |layer: &LayerRows| match layer.splits {
+            Splits::ByRows => {
+                let mut inputs = layer.inputs.iter();
+                !inputs.any(|(tensor, rule)| *rule == RowRule::All && divided(*tensor))
+            }
+            Splits::No => false,
+            Splits::View => !layer.inputs.iter().any(|(tensor, _)| divided(*tensor)),
+        };
+        let range = self.range(layers);
+        range.iter().all(splits) && range.last().is_none_or(|last| last.splits == Splits::ByRows)
+    }
+
+    /// Whether a layer of the range costs nothing and can't be divided.
+    pub(crate) fn is_view(&self, layers: LayerRange) -> bool {
+        self.range(layers).iter().all(|layer| layer.splits == Splits::View)
+    }
+
+    /// Bytes of the weights of these layers that strips divide among them; each strip holds all of
+    /// the others.
+    pub(crate) fn divided_weights(&self, layers: LayerRange) -> u64 {
+        let layers = layers.first..layers.end.min(self.layers.len() as u16);
+        layers
+            .fold(0, |sum, layer| sum.saturating_add(self.spared(layer, (0, self.made_of(layer)))))
+    }
+
+    /// Bytes of a layer's weights that a strip does not hold that makes so many rows of so many.
+    pub(crate) fn spared(&self, layer: u16, (rows, height): (u32, u32)) -> u64 {
+        let each = self.row_weights.get(usize::from(layer)).copied().unwrap_or(0);
+        each.saturating_mul(u64::from(height.saturating_sub(rows)))
     }
 
     /// Divides the tensors alive across a cut into strips, in proportion to weights: for each
@@ -267,8 +332,17 @@ impl RowMap {
     }
 
     fn part(&self, layer: &LayerRows, held: &[RowRange]) -> (u32, u32) {
-        let height = layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height);
+        let height = self.height(layer);
         (made(layer, held).len().min(height), height)
+    }
+
+    fn made_of(&self, layer: u16) -> u32 {
+        self.layers.get(usize::from(layer)).map_or(0, |layer| self.height(layer))
+    }
+
+    /// How many rows a layer makes in all.
+    fn height(&self, layer: &LayerRows) -> u32 {
+        layer.outputs.first().map_or(1, |tensor| self.tensor(*tensor).height)
     }
 
     /// Takes what a layer needs of its inputs into account, given what is needed of its outputs.
@@ -280,13 +354,13 @@ impl RowMap {
         for output in &layer.outputs {
             held[*output as usize] = match layer.splits {
                 Splits::ByRows => made,
-                Splits::No => self.whole(*output),
+                Splits::No | Splits::View => self.whole(*output),
             };
         }
         for (input, rule) in &layer.inputs {
             let needed = match layer.splits {
                 Splits::ByRows => rule.needed(made, self.tensor(*input).height),
-                Splits::No => self.whole(*input),
+                Splits::No | Splits::View => self.whole(*input),
             };
             held[*input as usize] = held[*input as usize].hull(needed);
         }
@@ -319,34 +393,12 @@ fn made(layer: &LayerRows, held: &[RowRange]) -> RowRange {
     outputs.fold(RowRange::EMPTY, RowRange::hull)
 }
 
-/// Divides rows in proportion to weights: every row goes to exactly one of the ranges, which
-/// follow each other. Each gets at least one row if there are enough.
-#[must_use]
-pub fn divide(height: u32, weights: &[f64]) -> Vec<RowRange> {
-    let usable = |weight: &f64| if weight.is_finite() { weight.max(0.0) } else { 0.0 };
-    // Against an overflow of the sum.
-    let largest = weights.iter().map(usable).fold(0.0, f64::max);
-    let share = |weight: &f64| if largest > 0.0 { usable(weight) / largest } else { 1.0 };
-    let total: f64 = weights.iter().map(share).sum();
-    let count = u32::try_from(weights.len()).unwrap_or(u32::MAX);
-    let (mut sum, mut first) = (0.0, 0);
-    (1..=count)
-        .zip(weights)
-        .map(|(ranges, weight)| {
-            sum += share(weight);
-            let after = count - ranges;
-            let mut end = ((sum / total * f64::from(height)).round() as u32).min(height);
-            if height >= count {
-                end = end.max(first + 1).min(height - after);
-            }
-            if after == 0 {
-                end = height;
-            }
-            let rows = RowRange::new(first, end);
-            first = end;
-            rows
-        })
-        .collect()
+fn makers(tensors: usize, layers: &[LayerRows]) -> Vec<Option<u16>> {
+    let mut makers = vec![None; tensors];
+    for (at, layer) in (0..).zip(layers) {
+        layer.outputs.iter().for_each(|output| makers[*output as usize] = Some(at));
+    }
+    makers
 }
 
 #[cfg(test)]
@@ -427,19 +479,27 @@ mod tests {
         assert!(map.splittable(LayerRange { first: 0, end: 1 }));
     }
 
-    #[track_caller]
-    fn check_divide(height: u32, weights: &[f64], ends: &[u32]) {
-        let ranges = divide(height, weights);
-        assert_eq!(ranges.iter().map(|range| range.end).collect::<Vec<_>>(), ends);
+    /// Two products after a convolution and a view of it.
+    fn products() -> RowMap {
+        let rules = [window(3, 1, 1), RowRule::All, RowRule::All, RowRule::Same, RowRule::All];
+        let mut map = chain(&[6, 6, 12, 8, 8, 5], &rules).with_row_weights(&[0, 0, 13, 1, 9]);
+        map.layers[1].splits = Splits::View;
+        map
     }
 
     #[test]
-    fn rows_are_divided_in_proportion() {
-        check_divide(12, &[1.0, 2.0, 3.0], &[2, 6, 12]);
-        check_divide(5, &[], &[]);
-        check_divide(3, &[1.0, 1000.0, 1.0], &[1, 2, 3]);
-        check_divide(9, &[f64::NAN, -1.0, 0.0], &[3, 6, 9]);
-        check_divide(1, &[1.0, 1.0, 1.0], &[0, 1, 1]);
+    fn a_product_ends_what_a_strip_can_be_of() {
+        let map = products();
+        let splits = |first, end| map.splittable(LayerRange { first, end });
+        assert!(splits(0, 1) && splits(1, 3) && splits(1, 4) && splits(2, 4) && splits(4, 5));
+        assert!(!splits(0, 2) && !splits(1, 2) && !splits(0, 3) && !splits(2, 5) && !splits(3, 5));
+        let needed = map.needed(LayerRange { first: 1, end: 4 }, &[RowRange::new(2, 5)]);
+        assert_eq!(needed, [RowRange::new(0, 6)]);
+        assert_eq!(
+            map.made(LayerRange { first: 1, end: 4 }, &[RowRange::new(2, 5)]),
+            [(12, 12), (3, 8), (3, 8)]
+        );
+        assert_eq!(map.divided_weights(LayerRange { first: 1, end: 4 }), 8 * 14);
     }
 
     #[test]
@@ -459,17 +519,6 @@ mod tests {
     }
 
     quickcheck! {
-        fn every_row_is_in_one_range(height: u8, weights: Vec<f64>) -> bool {
-            let height = u32::from(height);
-            let ranges = divide(height, &weights);
-            let follow = ranges.windows(2).all(|pair| pair[0].end == pair[1].first);
-            let ends = ranges.first().is_none_or(|range| range.first == 0)
-                && ranges.last().is_none_or(|range| range.end == height);
-            let none_empty = (height as usize) < weights.len()
-                || ranges.iter().all(|range| !range.is_empty());
-            ranges.len() == weights.len() && follow && ends && none_empty
-        }
-
         fn strips_need_the_rows_under_their_windows(
             kernel: u8, stride: u8, before: u8, height: u8, rows: (u8, u8)
         ) -> bool {

@@ -37,7 +37,7 @@ fn golden_vectors() {
             keeps: Some(2),
             claim: Claim::OpenSlot,
         },
-        "0400070203fc00e1f50509010201",
+        "0500070203fc00e1f50509010201",
     );
     check(
         &Message::Award {
@@ -47,11 +47,11 @@ fn golden_vectors() {
             ask: Ask { version: 300, level: Some(Nats(5)), holders: 1 },
             lease_ms: 6000,
         },
-        "0401070203fb2c01010a01fb7017",
+        "0501070203fb2c01010a01fb7017",
     );
     check(
         &Message::Renew { session: 7, leases: vec![Lease { index: 1, attempt: 4 }] },
-        "040407010104",
+        "050407010104",
     );
     check(
         &Message::Install {
@@ -72,20 +72,20 @@ fn golden_vectors() {
             }],
         },
         &format!(
-            "040701000101{}0005010009{}6401fbffff{}000101{}010207",
+            "050701000101{}0005010009{}6401fbffff{}000101{}010207",
             "aa".repeat(32),
             "bb".repeat(32),
             "cc".repeat(32),
             "dd".repeat(32)
         ),
     );
-    check(&Advert::Leaving { sequence: 9 }, "040309");
+    check(&Advert::Leaving { sequence: 9 }, "050309");
     check(
         &Advert::Price(PriceAdvert {
             ask: Ask { version: 9, level: Some(Nats(5)), holders: 3 },
             memory_free: 7,
         }),
-        "040109010a0307",
+        "050109010a0307",
     );
     check(
         &Advert::Node(NodeAdvert {
@@ -100,7 +100,7 @@ fn golden_vectors() {
             models: vec![],
             addresses: vec![vec![0xff]],
         }),
-        "04000102010203040506fa0708090000000101ff",
+        "05000102010203040506fa0708090000000101ff",
     );
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use crate::Hash;
-use crate::error::ImportError;
+use crate::error::{ImportError, RowsError};
 use crate::graph::{Layer, TensorId};
 use crate::mapped::Mapped;
 use crate::onnx::import::{self, Graph};
@@ -18,10 +18,11 @@ use crate::onnx::proto::ModelProto;
 use crate::onnx::reader;
 use crate::options::ImportOptions;
 use crate::profile::{self, Profile};
+use crate::rows::RowRange;
 use crate::rows::plan::RowTable;
 use crate::slice::{self, Slice};
 use crate::tensor::TensorInfo;
-use crate::weights::{WeightRef, WeightSource};
+use crate::weights::{Part, WeightRef, WeightSource};
 
 /// An imported ONNX model, or a slice of one. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ struct Inner {
     frontiers: Vec<Frontier>,
     /// The bytes of every weight that slices name by hash; hashed when first asked for.
     weights: OnceLock<HashMap<Hash, Bytes>>,
+    /// The parts of weights that slices of strips name.
+    parts: Mutex<HashMap<Hash, Part>>,
     /// What strips need to know of the layers; made when first asked for.
     rows: OnceLock<RowTable>,
 }
@@ -153,6 +156,7 @@ impl Model {
             graph,
             frontiers,
             weights: OnceLock::new(),
+            parts: Mutex::default(),
             rows: OnceLock::new(),
         })))
     }
@@ -229,10 +233,45 @@ impl Model {
         slice::cut(self, layers)
     }
 
-    /// The bytes of a weight of this model, shared and not copied.
+    /// Cuts out a range of layers for some rows of what they make, one range for each tensor of
+    /// [`frontier`](Self::frontier) after them.
+    ///
+    /// Where fully connected layers are divided by their features, the slice names the strip's
+    /// share of their weights alone, and what they make in it has just the strip's features: rows
+    /// of the model are rows of the slice by [`rows_in_slice`](Self::rows_in_slice). Otherwise it is
+    /// the [slice](Self::slice) of all rows, which strips of images share.
+    ///
+    /// # Errors
+    /// When the layers are not a range of the model, or the rows not one range for each tensor
+    /// alive after them.
+    pub fn slice_rows(&self, layers: Range<usize>, rows: &[RowRange]) -> Result<Slice, RowsError> {
+        let (slice, parts) = slice::cut_rows(self, layers, rows)?;
+        let mut known = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(parts.into_iter().map(|part| (part.hash, part)));
+        Ok(slice)
+    }
+
+    /// Which rows of this slice are these of the model that it is of: all features of a tensor of
+    /// which it has as many as there are.
+    pub fn rows_in_slice(&self, rows: &[RowRange]) -> Vec<RowRange> {
+        let made = self.outputs();
+        let here = |(rows, info): (&RowRange, &TensorInfo)| match info.shape[..] {
+            [1, features] if rows.len() == features => RowRange::new(0, features),
+            _ => *rows,
+        };
+        let beyond = rows.iter().skip(made.len()).copied();
+        rows.iter().zip(made).map(here).chain(beyond).collect()
+    }
+
+    /// The bytes of a weight of this model, shared and not copied, but for parts of those that are
+    /// stored with the depth first.
     ///
     /// Finds the weights that slices name by hash; smaller ones travel inside the slice.
     pub fn weight(&self, hash: &Hash) -> Option<Bytes> {
+        let part = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).get(hash).cloned();
+        if let Some(part) = part {
+            return Some(part.bytes());
+        }
         let hashed = || {
             let constants =
                 self.0.graph.constants.values().filter(|constant| !constant.is_inline());

@@ -79,6 +79,20 @@ impl Piece {
         with_source(model, layers, |source| program::memory(source, &options.into().for_device()))
     }
 
+    /// What a strip would hold and need, without loading it.
+    ///
+    /// # Errors
+    /// Like [`load_rows`](Self::load_rows).
+    pub fn plan_rows_memory(
+        model: &Model,
+        layers: Range<usize>,
+        rows: &[RowRange],
+        options: impl Into<LoadOptions>,
+    ) -> Result<Memory, LoadError> {
+        let strip = strip::strip(model, layers, rows)?.model;
+        Self::plan_memory(&strip, 0..strip.layers().len(), options)
+    }
+
     /// The layers of the model that the piece runs.
     pub fn layers(&self) -> Range<usize> {
         self.layers.clone()

@@ -201,8 +201,8 @@ impl Tensor {
         self.values(DType::Bool)
     }
 
-    /// Some rows of an image, cut out of all its channels; shares the values if there is one
-    /// channel. A tensor that has no height is one row.
+    /// Some rows of an image, cut out of all its channels, or some features of `[1, features]`;
+    /// shares the values if they are next to each other. Any other tensor is one row.
     ///
     /// # Errors
     /// When the tensor does not have these rows, or they are none.
@@ -225,7 +225,8 @@ impl Tensor {
         Self::from_bytes(self.dtype, shape, data)
     }
 
-    /// Images of the same batch, channels and width below each other.
+    /// Images of the same batch, channels and width below each other, or features one after the
+    /// other.
     ///
     /// # Errors
     /// When there are none, they differ in more than their heights, or there are several that have
@@ -241,7 +242,7 @@ impl Tensor {
             strip.dtype == first.dtype
                 && range::with_height(&strip.shape, 1) == range::with_height(&first.shape, 1)
         };
-        if first.shape.len() != 4 || !strips.iter().all(joins) {
+        if range::axis(&first.shape).is_none() || !strips.iter().all(joins) {
             let shapes = strips.iter().map(|strip| strip.shape.clone()).collect();
             return Err(TensorError::Join { shapes });
         }
@@ -253,13 +254,14 @@ impl Tensor {
                 data.extend_from_slice(&strip.data[plane * bytes..][..bytes]);
             }
         }
-        let height = strips.iter().map(|strip| strip.shape[2]).fold(0, usize::saturating_add);
+        let height =
+            strips.iter().map(|strip| range::height(&strip.shape)).fold(0, usize::saturating_add);
         Self::from_bytes(first.dtype, range::with_height(&first.shape, height), data)
     }
 
-    /// How many images of one channel the tensor is.
+    /// How many images of one channel the tensor is: what has all its rows next to each other.
     fn planes(&self) -> usize {
-        if self.shape.len() == 4 { self.shape[0] * self.shape[1] } else { 1 }
+        range::axis(&self.shape).map_or(1, |axis| self.shape[..axis].iter().product())
     }
 
     /// The values as little-endian bytes, in row-major order.

@@ -1,5 +1,6 @@
 //! Constant tensors, named by their content.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -63,6 +64,12 @@ impl Weight {
     /// The blake3 hash of the bytes; computed on first use and kept.
     pub fn hash(&self) -> Hash {
         self.0.hash()
+    }
+
+    /// Some of what it has along one of its dimensions: shared if that is one stretch of bytes,
+    /// copied if not.
+    pub(crate) fn part(&self, axis: usize, part: Range<usize>) -> Self {
+        Self(Arc::new(self.0.part(axis, part)))
     }
 
     /// The values of a weight of type `f32`, copied out: bytes of a file are rarely aligned.
@@ -131,6 +138,25 @@ impl Constant {
         *self.hash.get_or_init(|| blake3::hash(&self.data))
     }
 
+    /// What it has of one of its dimensions at these places, of which there must be some.
+    pub(crate) fn part(&self, axis: usize, part: Range<usize>) -> Self {
+        let mut dims = self.dims.clone();
+        dims[axis] = part.len();
+        // Before the dimension, along it, and the bytes of one place.
+        let blocks: usize = self.dims[..axis].iter().product();
+        let place = self.data.len() / blocks / self.dims[axis];
+        let stretch = part.start * place..part.end * place;
+        let data = match blocks {
+            1 => self.data.slice(stretch),
+            _ => {
+                let blocks = self.data.chunks_exact(self.data.len() / blocks);
+                let parts: Vec<&[u8]> = blocks.map(|block| &block[stretch.clone()]).collect();
+                parts.concat().into()
+            }
+        };
+        Self::new(self.data_type, dims, data)
+    }
+
     /// Whether a slice carries the bytes itself instead of naming them.
     pub(crate) fn is_inline(&self) -> bool {
         self.data.len() <= INLINE_BYTES_MAX
@@ -139,6 +165,25 @@ impl Constant {
     /// How a slice refers to the bytes.
     pub(crate) fn reference(&self) -> WeightRef {
         WeightRef { hash: self.hash(), bytes: self.data.len() as u64 }
+    }
+}
+
+/// What a slice names of a constant: made again from the whole when somebody asks for it, since
+/// most parts are stretches of a mapped file.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) whole: Arc<Constant>,
+    /// The dimension that is divided.
+    pub(crate) axis: usize,
+    /// Which places along it.
+    pub(crate) places: Range<usize>,
+    /// Of the part's bytes.
+    pub(crate) hash: Hash,
+}
+
+impl Part {
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.whole.part(self.axis, self.places.clone()).data
     }
 }
 

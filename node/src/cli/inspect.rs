@@ -127,10 +127,16 @@ fn rows_as_json(model: &Model) -> serde_json::Value {
         .map(|(height, row_bytes)| json!({"height": height, "row_bytes": row_bytes}));
     let layers = graph.layers.iter().map(|layer| {
         let rules = match &layer.rows {
-            LayerRows::Whole => None,
+            LayerRows::View | LayerRows::Whole => None,
             LayerRows::Split(rules) => Some(rules.iter().map(rule_as_json).collect::<Vec<_>>()),
         };
-        json!({"inputs": layer.inputs, "outputs": layer.outputs, "rules": rules})
+        json!({
+            "inputs": layer.inputs,
+            "outputs": layer.outputs,
+            "rules": rules,
+            "view": matches!(layer.rows, LayerRows::View),
+            "row_weight_bytes": layer.row_weight_bytes,
+        })
     });
     json!({
         "tensors": tensors.collect::<Vec<_>>(),

@@ -110,8 +110,8 @@ fn divide(profile: &ModelProfile, layers: LayerRange, strips: u16) -> Result<Vec
     let rows = profile.rows().filter(|rows| rows.splittable(layers));
     let rows = rows.ok_or_else(|| {
         Failure(format!(
-            "--strips: layers {layers} can't be divided by rows (a matrix product or a sum over \
-             all rows is among them): give them 1"
+            "--strips: layers {layers} can't be divided by rows (a sum over all rows is among them, \
+             or a matrix product of what others of them make): give them 1"
         ))
     })?;
     let divided = rows.divide(layers.end, &vec![1.0; usize::from(strips)]);

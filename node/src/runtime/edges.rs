@@ -175,7 +175,7 @@ fn crop(tensor: Tensor, have: RowRange, rows: RowRange) -> Result<Tensor, String
 
 fn with_height(shape: &[usize], rows: u32) -> Vec<usize> {
     let mut shape = shape.to_vec();
-    if let [_, _, height, _] = &mut shape[..] {
+    if let [_, _, height, _] | [1, height] = &mut shape[..] {
         *height = rows as usize;
     }
     shape
@@ -230,6 +230,35 @@ mod tests {
         let joined = receiver.join(parts, &links).expect("nothing is missing");
         assert_eq!(joined[0].as_f32(), image(8).rows(rows(1, 7)).expect("there").as_f32());
         assert_eq!(joined[1].as_f32(), image(4).rows(rows(2, 4)).expect("there").as_f32());
+    }
+
+    #[test]
+    fn features_are_cut_and_joined_like_rows() {
+        let info = |features| TensorInfo {
+            name: "y".to_owned(),
+            dtype: DType::F32,
+            shape: vec![1, features],
+        };
+        let all = Tensor::from_f32(vec![1, 10], (0..10).map(|value| value as f32).collect());
+        let all = all.expect("as many values as the shape says");
+        let receiver = Frontier::whole(&[info(10)]);
+        let links = [link(&[(0, 3)]), link(&[(3, 10)])];
+        let parts: Vec<Vec<Tensor>> = [(0, 3), (3, 10)]
+            .into_iter()
+            .zip(&links)
+            .map(|((first, end), link)| {
+                // A strip's slice knows of no other features.
+                let strip = Frontier::strip(&[info(end - first)], &[rows(first, end)]);
+                assert!(strip.has(link) && strip.bytes() == 4 * (end - first) as u64);
+                let made = all.rows(rows(first, end)).expect("there");
+                let sent = strip.cut(&[made], link).expect("these features are there");
+                assert_eq!(sent[0].shape, [1, (end - first) as u32]);
+                receiver.part(sent, link).expect("as agreed")
+            })
+            .collect();
+        assert!(receiver.is_covered_by(&links));
+        let joined = receiver.join(parts, &links).expect("nothing is missing");
+        assert_eq!(joined[0].as_f32(), all.as_f32());
     }
 
     #[test]

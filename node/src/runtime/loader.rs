@@ -11,7 +11,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use libp2p_stream::Control;
 use starling_engine::{Bytes, Hash, LoadError, LoadOptions, Mapped, Model, Piece, WeightSource};
 use starling_protocol::{
-    BlobId, NodeId, PieceId, host::LoadOrder, model::Work, plan::Plan, rows::RowRange,
+    BlobId, NodeId, PieceId,
+    host::LoadOrder,
+    model::Work,
+    plan::{self, Plan},
+    rows::RowRange,
     wire::FailureReason,
 };
 use tempfile::NamedTempFile;
@@ -227,16 +231,29 @@ impl Loader {
 pub(super) fn slice(session: u64, plan: Plan, model: Model, inner: mpsc::UnboundedSender<Inner>) {
     tokio::task::spawn_blocking(move || {
         let cut = |segment: usize| {
-            let pieces = plan.segment(segment);
-            let layers = plan.pieces()[usize::from(pieces.start)].layers;
-            let range = usize::from(layers.first)..usize::from(layers.end);
-            // Strips of the same layers share a slice.
-            let slice = CutSlice { onnx: model.slice(range).onnx };
-            pieces.map(move |_| slice.clone())
+            let pieces = plan.segment(segment).map(|piece| &plan.pieces()[usize::from(piece)]);
+            let mut before: Option<Bytes> = None;
+            let slices: Vec<CutSlice> = pieces
+                .map(|piece| {
+                    let onnx = slice_of(&model, piece);
+                    // Strips of images share a slice; those of features have their own weights.
+                    let same = before.take().filter(|before| *before == onnx).unwrap_or(onnx);
+                    before = Some(same.clone());
+                    CutSlice { onnx: same }
+                })
+                .collect();
+            slices
         };
         let slices = (0..plan.segments()).flat_map(cut).collect();
         inner.send(Inner::Sliced { session, plan, slices }).ok();
     });
+}
+
+fn slice_of(model: &Model, piece: &plan::Piece) -> Bytes {
+    let layers = usize::from(piece.layers.first)..usize::from(piece.layers.end);
+    let rows = convert::engine_rows(&piece.rows);
+    let own = piece.is_strip().then(|| model.slice_rows(layers.clone(), &rows).ok()).flatten();
+    own.unwrap_or_else(|| model.slice(layers)).onnx
 }
 
 struct Fetching {
@@ -383,8 +400,10 @@ fn load(model: &Model, rows: &[RowRange], options: LoadOptions) -> Result<Made, 
         (piece, work, Frontier::whole(before), Frontier::whole(after))
     } else {
         let rows = convert::engine_rows(rows);
-        let piece = Piece::load_rows(model, layers.clone(), &rows, options)?;
-        let cost = model.strip_cost(layers, &rows)?;
+        // A slice may have just these features of a tensor, while others count all that there are.
+        let here = model.rows_in_slice(&rows);
+        let piece = Piece::load_rows(model, layers.clone(), &here, options)?;
+        let cost = model.strip_cost(layers, &here)?;
         let inputs = Frontier::strip(before, &cost.input_rows);
         (piece, Work(cost.work), inputs, Frontier::strip(after, &rows))
     };

@@ -3,12 +3,14 @@
 use super::{
     layout::Layout,
     planner::Settings,
+    room::Room,
     worker::{Goal, Proposal, Worker},
 };
 use crate::{
     id::NodeId,
     model::{ModelProfile, Work},
     plan::{LayerRange, PIECES_MAX, Piece},
+    rows::{RowMap, RowRange, divide_within},
 };
 
 /// A model, the workers, whose inferences they are, and what they are for.
@@ -105,18 +107,22 @@ impl Case<'_> {
     }
 
     /// The smallest parts that are worth a segment: what is between two [cuts](Self::cuts). Layers
-    /// without weights, such as poolings, go with those before them.
+    /// without weights, such as poolings, go with those before them, and views with those after.
     pub(super) fn units(&self) -> Vec<LayerRange> {
         let mut units: Vec<LayerRange> = Vec::new();
         for pair in self.cuts().windows(2) {
             let layers = LayerRange { first: pair[0], end: pair[1] };
             let weightless = self.profile.range(layers).weight_bytes == 0;
-            let splits = self.splittable(layers);
-            match units.last_mut() {
-                Some(unit) if weightless && self.splittable(*unit) == splits => {
-                    unit.end = layers.end;
-                }
-                _ => units.push(layers),
+            let is_view = |layers| self.profile.rows().is_some_and(|map| map.is_view(layers));
+            let with = |unit: LayerRange| LayerRange { first: unit.first, end: layers.end };
+            let goes_along = |unit: LayerRange| {
+                let splits = self.splittable(layers);
+                let alike = [unit, with(unit)].map(|range| self.splittable(range)) == [splits; 2];
+                is_view(unit) || (weightless && !is_view(layers) && alike)
+            };
+            match units.last_mut().filter(|unit| goes_along(**unit)) {
+                Some(unit) => *unit = with(*unit),
+                None => units.push(layers),
             }
         }
         units
@@ -140,11 +146,32 @@ impl Case<'_> {
         self.profile.rows().is_some_and(|map| map.splittable(layers))
     }
 
-    /// How much of all layers that can be computed in strips a worker does per second.
+    /// Whether strips of these layers divide weights among them.
+    pub(super) fn divides_weights(&self, layers: LayerRange) -> bool {
+        self.profile.rows().is_some_and(|map| map.divided_weights(layers) > 0)
+    }
+
+    /// Bytes of the weights of all layers from one on.
+    pub(super) fn weights_from(&self, first: u16) -> u64 {
+        self.profile.range(LayerRange { first, end: self.profile.layers() }).weight_bytes
+    }
+
+    /// The same workers with the weights that strips of these layers have: those given for images,
+    /// and how fast each does it for a matrix product, which has a speed of its own.
+    pub(super) fn weighted(&self, layers: LayerRange, team: &[(usize, f64)]) -> Vec<(usize, f64)> {
+        if !self.divides_weights(layers) {
+            return team.to_vec();
+        }
+        let whole = self.profile.range(layers);
+        team.iter().map(|(at, _)| (*at, 1.0 / self.workers[*at].computing(&whole))).collect()
+    }
+
+    /// How much of all layers that can be computed in strips of images a worker does per second.
     pub(super) fn capability(&self, worker: usize) -> f64 {
         let layers = (0..self.profile.layers()).map(|first| LayerRange { first, end: first + 1 });
         let mut work = Work::default();
-        for layer in layers.filter(|layer| self.splittable(*layer)) {
+        let image = |layer: &LayerRange| self.splittable(*layer) && !self.divides_weights(*layer);
+        for layer in layers.filter(image) {
             let one = self.profile.range(layer).work;
             work = Work(std::array::from_fn(|class| work.0[class].saturating_add(one.0[class])));
         }
@@ -155,14 +182,63 @@ impl Case<'_> {
     /// Layers in strips, one for each of some workers with their weights. Strips without a row
     /// are left out. Nothing if the layers don't split, or only one strip would be left.
     pub(super) fn strips(&self, layers: LayerRange, team: &[(usize, f64)]) -> Option<Segment> {
+        self.strips_within(layers, team, &Room::of_memory(&self.workers).memory())
+    }
+
+    /// The same where each worker has so much memory left: what of a strip does not fit goes to
+    /// others. Nothing if it fits nowhere.
+    pub(super) fn strips_within(
+        &self,
+        layers: LayerRange,
+        team: &[(usize, f64)],
+        memory: &[u64],
+    ) -> Option<Segment> {
         let map = self.profile.rows().filter(|map| map.splittable(layers))?;
+        let height = map.all(layers.end).iter().map(|rows| rows.len()).max()?;
+        let most = |(at, _): &(usize, f64)| {
+            let memory = memory.get(*at).copied().unwrap_or(0);
+            self.rows_within(map, layers, height, memory)
+        };
+        let most: Vec<u32> = team.iter().map(most).collect();
         let weights: Vec<f64> = team.iter().map(|(_, weight)| *weight).collect();
-        let rows = map.divide(layers.end, &weights).into_iter().zip(team);
+        let rows = if most.iter().all(|most| *most == height) {
+            map.divide(layers.end, &weights)
+        } else {
+            let tallest = divide_within(height, &weights, &most)?;
+            divided_alike(map, layers.end, &tallest)
+        };
+        let rows = rows.into_iter().zip(team);
         let useful = rows.filter(|(rows, _)| rows.iter().any(|rows| !rows.is_empty()));
         let strips: Segment =
             useful.map(|(rows, (worker, _))| (Piece { layers, rows }, *worker)).collect();
         (strips.len() > 1).then_some(strips)
     }
+
+    /// How many rows of `height` a strip of these layers can have whose weights fit into some
+    /// memory.
+    fn rows_within(&self, map: &RowMap, layers: LayerRange, height: u32, memory: u64) -> u32 {
+        let divided = map.divided_weights(layers);
+        let all = self.profile.range(layers).weight_bytes;
+        let Some(left) = memory.checked_sub(all.saturating_sub(divided)) else { return 0 };
+        if divided <= left {
+            return height;
+        }
+        // Below the height, since less than all that is divided is left.
+        (u128::from(left) * u128::from(height) / u128::from(divided)) as u32
+    }
+}
+
+/// Divides the tensors alive across a cut as the tallest of them has been: none of any for whom
+/// that has none.
+fn divided_alike(map: &RowMap, cut: u16, tallest: &[RowRange]) -> Vec<Vec<RowRange>> {
+    let some: Vec<f64> =
+        tallest.iter().filter(|rows| !rows.is_empty()).map(|rows| f64::from(rows.len())).collect();
+    let mut divided = map.divide(cut, &some).into_iter();
+    let of = |rows: &RowRange| match rows.is_empty() {
+        true => Vec::new(),
+        false => divided.next().unwrap_or_default(),
+    };
+    tallest.iter().map(of).collect()
 }
 
 /// The pieces of one segment, and who computes them.

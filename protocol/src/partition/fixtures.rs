@@ -25,29 +25,120 @@ pub(super) enum Kind {
     Pool,
     /// Takes all rows and makes one.
     Dense,
+    /// Takes all rows and makes features, each from weights of its own.
+    Full,
+    /// The same bytes under another shape: as many features as there were rows.
+    View,
 }
 
 /// A chain of layers over an image, with 10 units of work for each row that a layer makes (1 for a
-/// pooling) and 4 bytes for each row of any tensor.
+/// pooling) and 4 bytes for each row of any tensor. A byte of weights for each layer that is no
+/// pooling, or for each feature.
 pub(super) fn chain(height: u32, kinds: &[Kind]) -> ModelProfile {
     let mut heights = vec![height.max(1)];
     let mut layers = Vec::new();
-    let mut costs = Vec::new();
+    let (mut costs, mut row_weights) = (Vec::new(), Vec::new());
     for (at, kind) in (0..).zip(kinds) {
         let input = heights[heights.len() - 1];
         let (rule, splits, output) = kind.rows(input);
         layers.push(LayerRows { inputs: vec![(at, rule)], outputs: vec![at + 1], splits });
         heights.push(output);
-        let per_row = if *kind == Kind::Pool { 1 } else { 10 };
-        let work = Work([per_row * u64::from(output.max(input / 2)), 0, 0, 0, 0]);
-        costs.push(LayerProfile { work, weight_bytes: u64::from(*kind != Kind::Pool) });
+        let rows = u64::from(output.max(input / 2));
+        let (work, weight_bytes, row_weight) = match kind {
+            Kind::Conv | Kind::Dense => (10 * rows, 1, 0),
+            Kind::Full => (10 * rows, u64::from(output), 1),
+            Kind::Pool => (rows, 0, 0),
+            Kind::View => (0, 0, 0),
+        };
+        costs.push(LayerProfile { work: Work([work, 0, 0, 0, 0]), weight_bytes });
+        row_weights.push(row_weight);
     }
     let tensor = |height: &u32| TensorRows { height: *height, row_bytes: 4 };
     let frontiers = (0..heights.len() as u32).map(|tensor| vec![tensor]).collect();
     let map = RowMap::new(heights.iter().map(tensor).collect(), layers, frontiers);
     let bytes = heights.iter().map(|height| u64::from(*height) * 4).collect();
     let profile = ModelProfile::new(ModelId([1; 32]), &costs, bytes).expect("a right profile");
-    profile.with_rows(map.expect("a right map"))
+    profile.with_rows(map.expect("a right map").with_row_weights(&row_weights))
+}
+
+/// VGG-16 for pictures of 224 x 224: 59 MB of weights in its convolutions, 411, 67 and 16 MB in the
+/// three fully connected layers.
+pub(super) fn vgg16() -> ModelProfile {
+    let mut vgg = Vgg { side: 224, channels: 3, ..Vgg::default() };
+    vgg.tensors.push(TensorRows { height: 224, row_bytes: 3 * 224 * 4 });
+    for (convolutions, channels) in [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)] {
+        (0..convolutions).for_each(|_| vgg.conv(channels));
+        vgg.pool();
+    }
+    let features = vgg.channels * 49;
+    let flat = TensorRows { height: features as u32, row_bytes: 4 };
+    vgg.layer(RowRule::All, Splits::View, flat, (0, 1), (0, 0));
+    [(features, 4096), (4096, 4096), (4096, 1000)]
+        .into_iter()
+        .for_each(|(from, to)| vgg.full(from, to));
+    let answer = TensorRows { height: 1000, row_bytes: 4 };
+    vgg.layer(RowRule::All, Splits::No, answer, (4, 7000), (0, 0));
+    let bytes = vgg.tensors.iter().map(|t| u64::from(t.height) * t.row_bytes).collect();
+    let frontiers = (0..vgg.tensors.len() as u32).map(|tensor| vec![tensor]).collect();
+    let map = RowMap::new(vgg.tensors, vgg.layers, frontiers).expect("a right map");
+    let profile = ModelProfile::new(ModelId([2; 32]), &vgg.costs, bytes).expect("a right profile");
+    profile.with_rows(map.with_row_weights(&vgg.row_weights))
+}
+
+/// VGG-16 in the making.
+#[derive(Default)]
+struct Vgg {
+    side: u64,
+    channels: u64,
+    tensors: Vec<TensorRows>,
+    layers: Vec<LayerRows>,
+    costs: Vec<LayerProfile>,
+    row_weights: Vec<u64>,
+}
+
+impl Vgg {
+    fn conv(&mut self, channels: u64) {
+        let window = RowWindow { kernel: 3, stride: 1, dilation: 1, before: 1 };
+        let weights = 9 * self.channels * channels;
+        let work = 2 * weights * self.side * self.side;
+        self.channels = channels;
+        self.image(window, (0, work), 4 * (weights + channels));
+    }
+
+    fn pool(&mut self) {
+        self.side /= 2;
+        let window = RowWindow { kernel: 2, stride: 2, dilation: 1, before: 0 };
+        self.image(window, (4, 5 * self.side * self.side * self.channels), 0);
+    }
+
+    fn image(&mut self, window: RowWindow, work: (usize, u64), weights: u64) {
+        let row_bytes = self.side * self.channels * 4;
+        let made = TensorRows { height: self.side as u32, row_bytes };
+        self.layer(RowRule::Window(window), Splits::ByRows, made, work, (weights, 0));
+    }
+
+    fn full(&mut self, from: u64, to: u64) {
+        let made = TensorRows { height: to as u32, row_bytes: 4 };
+        let each = 4 * (from + 1);
+        self.layer(RowRule::All, Splits::ByRows, made, (3, 2 * from * to), (each * to, each));
+    }
+
+    fn layer(
+        &mut self,
+        rule: RowRule,
+        splits: Splits,
+        made: TensorRows,
+        (class, units): (usize, u64),
+        (weight_bytes, row_weights): (u64, u64),
+    ) {
+        let at = self.layers.len() as u32;
+        self.layers.push(LayerRows { inputs: vec![(at, rule)], outputs: vec![at + 1], splits });
+        self.tensors.push(made);
+        let mut work = Work::default();
+        work.0[class] = units;
+        self.costs.push(LayerProfile { work, weight_bytes });
+        self.row_weights.push(row_weights);
+    }
 }
 
 impl Kind {
@@ -60,9 +151,13 @@ impl Kind {
             Self::Pool if height > 1 => (window(2, 2, 0), Splits::ByRows, height / 2),
             Self::Pool => (RowRule::Same, Splits::ByRows, 1),
             Self::Dense => (RowRule::All, Splits::No, 1),
+            Self::Full => (RowRule::All, Splits::ByRows, FEATURES),
+            Self::View => (RowRule::All, Splits::View, height),
         }
     }
 }
+
+const FEATURES: u32 = 7;
 
 pub(super) fn node(n: u8) -> NodeId {
     NodeId([n; 32])
@@ -101,12 +196,15 @@ impl Small {
 impl Arbitrary for Small {
     fn arbitrary(g: &mut Gen) -> Self {
         let below = |g: &mut Gen, limit: u64| u64::arbitrary(g) % limit;
-        let kinds = [Kind::Conv, Kind::Conv, Kind::Conv, Kind::Pool, Kind::Dense];
+        let kinds =
+            [Kind::Conv, Kind::Conv, Kind::Conv, Kind::Pool, Kind::Dense, Kind::Full, Kind::View];
         let layers = 1 + below(g, 5);
         let mut kinds: Vec<Kind> = (0..layers).filter_map(|_| g.choose(&kinds).copied()).collect();
-        // What follows a matrix product is one as well.
-        if let Some(dense) = kinds.iter().position(|kind| *kind == Kind::Dense) {
-            kinds[dense..].fill(Kind::Dense);
+        // What follows features makes features as well.
+        let image = |kind: &Kind| matches!(kind, Kind::Conv | Kind::Pool);
+        if let Some(first) = kinds.iter().position(|kind| !image(kind)) {
+            let (full, rest) = (Kind::Full, &mut kinds[first..]);
+            rest.iter_mut().filter(|kind| image(kind)).for_each(|kind| *kind = full);
         }
         let profile = chain(1 + below(g, 20) as u32, &kinds);
         let count = 1 + below(g, 4) as u8;
@@ -116,7 +214,7 @@ impl Arbitrary for Small {
             let mut worker = worker(n, 1 + below(g, 50), bandwidth);
             worker.sharers = 1 + below(g, 2) as u16;
             if below(g, 6) == 0 {
-                worker.provider.memory_free = below(g, 5);
+                worker.provider.memory_free = below(g, 12);
             }
             worker
         });
@@ -134,9 +232,10 @@ impl Arbitrary for Small {
 
 #[test]
 fn pieces_are_the_same_one_by_one_and_together() {
-    let kinds = [Kind::Conv, Kind::Pool, Kind::Conv, Kind::Conv, Kind::Dense];
+    let kinds =
+        [Kind::Conv, Kind::Pool, Kind::Conv, Kind::View, Kind::Full, Kind::Full, Kind::Dense];
     let profile = chain(21, &kinds);
-    for end in 1..=5 {
+    for end in 1..=7 {
         let height = profile.rows().expect("known").all(end)[0].len();
         for rows in [vec![], vec![RowRange::new(0, 1)], vec![RowRange::new(height / 2, height)]] {
             let together = profile.pieces_ending(end, &rows);

@@ -23,6 +23,7 @@ mod pf;
 mod pipeline;
 mod planner;
 mod predict;
+mod room;
 mod worker;
 
 pub use lanes::lanes;

@@ -24,7 +24,10 @@ use super::{
     pipeline,
     worker::{Goal, Worker},
 };
-use crate::plan::{LayerRange, Piece};
+use crate::{
+    model::PieceProfile,
+    plan::{LayerRange, Piece},
+};
 
 /// The best plan for the goal; never predicted to be worse than the best machine alone.
 pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
@@ -32,6 +35,10 @@ pub(super) fn lay_out(case: &Case<'_>) -> Option<Layout> {
     let others = match case.goal {
         Goal::Latency => {
             [edgeci::lay_out(case), dina::lay_out(case)].into_iter().flatten().collect()
+        }
+        // A model that no machine holds may need several pieces on each.
+        Goal::Throughput if single.is_none() => {
+            pipelines(case).into_iter().chain(edgeci::lay_out(case)).collect()
         }
         Goal::Throughput => pipelines(case),
     };
@@ -116,15 +123,27 @@ impl Stages<'_> {
         let whole = team.len() == 1;
         let begins = begins.take_while(|begin| whole || self.case.splittable(layers(begin)));
         let busiest = |begin: usize| {
-            let place = usize::from(layers(&begin).len()) - 1;
-            let constant = self.case.constant(layers(&begin));
-            let each = costs.iter().map(|(costs, worker)| {
-                let cost = &costs[place].0;
-                worker.stage(cost).max(worker.working(cost) + constant)
+            let layers = layers(&begin);
+            let place = usize::from(layers.len()) - 1;
+            let each =
+                costs.iter().map(|(costs, worker)| self.busy(layers, &costs[place].0, worker));
+            let seconds = each.fold(0.0, f64::max);
+            // Strips that divide weights differ with where they begin.
+            if whole || !self.case.divides_weights(layers) {
+                return Some((begin, seconds));
+            }
+            let segment = self.segment(team, layers)?;
+            let each = segment.iter().map(|(piece, worker)| {
+                self.busy(layers, &self.case.profile.piece(piece), &self.case.workers[*worker])
             });
-            (begin, each.fold(0.0, f64::max))
+            Some((begin, each.fold(0.0, f64::max)))
         };
-        begins.map(busiest).collect()
+        begins.filter_map(busiest).collect()
+    }
+
+    /// How long a stage's piece keeps its machine or link busy.
+    fn busy(&self, layers: LayerRange, cost: &PieceProfile, worker: &Worker) -> f64 {
+        worker.stage(cost).max(worker.working(cost) + self.case.constant(layers))
     }
 
     fn segment(&self, team: &[usize], layers: LayerRange) -> Option<Segment> {
@@ -132,7 +151,8 @@ impl Stages<'_> {
             return Some(vec![(Piece::whole(layers), *worker)]);
         }
         let weighted = team.iter().map(|at| (*at, self.case.capability(*at)));
-        let strips = self.case.strips(layers, &weighted.collect::<Vec<_>>())?;
+        let weighted = self.case.weighted(layers, &weighted.collect::<Vec<_>>());
+        let strips = self.case.strips(layers, &weighted)?;
         // A machine without rows would be one of fewer.
         (strips.len() == team.len()).then_some(strips)
     }
@@ -223,7 +243,10 @@ mod tests {
                 now.iter().map(|at| (*at, case.capability(*at))).collect();
             let segment = match now {
                 [worker] => Some(vec![(Piece::whole(layers), *worker)]),
-                _ => case.strips(layers, &weighted).filter(|strips| strips.len() == machines),
+                _ => {
+                    let strips = case.strips(layers, &case.weighted(layers, &weighted));
+                    strips.filter(|strips| strips.len() == machines)
+                }
             };
             let Some(segment) = segment else { continue };
             let stage =

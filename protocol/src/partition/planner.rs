@@ -204,11 +204,12 @@ mod tests {
 
     use super::*;
     use crate::{
+        model::Speed,
         partition::{
-            fixtures::{Kind, REQUESTER, Small, chain, node, worker},
+            fixtures::{Kind, REQUESTER, Small, chain, node, vgg16, worker},
             predict::predict,
         },
-        plan::PIECES_MAX,
+        plan::{LayerRange, PIECES_MAX},
     };
 
     fn planned(small: &Small, planner: Planner) -> Option<Proposal> {
@@ -223,6 +224,78 @@ mod tests {
         }
         let error = "edge-ci".parse::<Planner>().expect_err("no such name");
         assert!(error.to_string().ends_with("greedy, random, single"), "{error}");
+    }
+
+    /// Eight boards, with these MiB of memory and this bandwidth.
+    fn boards(memory: [u64; 8], bandwidth: f64) -> Vec<Worker> {
+        let board = |(n, mib): (u8, u64)| {
+            let mut worker = worker(n, 0, bandwidth);
+            worker.provider.speed = Speed([8, 4, 2, 2, 1].map(|giga| giga * 1_000_000_000));
+            worker.provider.memory_free = mib << 20;
+            worker
+        };
+        (1..).zip(memory).map(board).collect()
+    }
+
+    /// Whether each worker has room for all of its pieces together.
+    fn has_room(found: &Proposal, profile: &ModelProfile, workers: &[Worker]) -> bool {
+        workers.iter().all(|worker| {
+            let pieces = found.plan.pieces().iter().zip(&found.order);
+            let own = pieces.filter(|(_, node)| **node == worker.node);
+            let bytes: Vec<u64> = own.map(|(piece, _)| profile.piece(piece).weight_bytes).collect();
+            bytes.iter().sum::<u64>() <= worker.provider.memory_free
+                && bytes.len() <= usize::from(worker.room)
+        })
+    }
+
+    #[test]
+    fn boards_that_hold_no_layer_alone_compute_it_together() {
+        let profile = vgg16();
+        assert_eq!(profile.range(LayerRange { first: 19, end: 20 }).weight_bytes, 411_058_176);
+        let memories =
+            [[80; 8], [200, 40, 100, 60, 60, 80, 50, 50], [300, 100, 100, 20, 20, 20, 20, 20]];
+        for (memory, bandwidth) in memories.iter().flat_map(|m| [1e6, 1e7, 1e8].map(|b| (*m, b))) {
+            let workers = boards(memory, bandwidth);
+            // On one of them, if it had the memory.
+            let alone = workers[0].whole(&profile);
+            let settings = Settings { hop: 1e-3, ..Settings::default() };
+            let found =
+                |planner, goal| plan(planner, &profile, &workers, REQUESTER, goal, &settings);
+            for (planner, goal) in [
+                (Planner::Pf, Goal::Latency),
+                (Planner::Pf, Goal::Throughput),
+                (Planner::EdgeCi, Goal::Latency),
+                (Planner::OptimalFused, Goal::Latency),
+            ] {
+                let found = found(planner, goal).expect("there is room");
+                assert!(has_room(&found, &profile, &workers), "{planner} {memory:?}");
+                assert!(found.latency < alone && found.bottleneck < alone / 2.0, "{found:?}");
+            }
+            for planner in [Planner::Single, Planner::Greedy, Planner::EarlyFused] {
+                assert_eq!(found(planner, Goal::Latency), None, "{planner}");
+            }
+        }
+        let workers = boards([60; 8], 1e7);
+        let settings = Settings::default();
+        let found = plan(Planner::Pf, &profile, &workers, REQUESTER, Goal::Latency, &settings);
+        assert_eq!(found, None, "too little in all");
+    }
+
+    #[test]
+    fn many_small_boards_hold_what_few_can_not() {
+        let profile = vgg16();
+        let workers: Vec<Worker> = [40; 16]
+            .into_iter()
+            .zip(1..)
+            .map(|(mib, n): (u64, u8)| {
+                let mut worker = worker(n, 1_000_000_000, 1e7);
+                worker.provider.memory_free = mib << 20;
+                worker
+            })
+            .collect();
+        let settings = Settings::default();
+        let found = plan(Planner::Pf, &profile, &workers, REQUESTER, Goal::Latency, &settings);
+        assert!(has_room(&found.expect("there is room"), &profile, &workers));
     }
 
     /// One inference of a chain of twelve convolutions over 40 rows.
@@ -348,6 +421,7 @@ mod tests {
                 let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs();
                 found.plan.pieces().last().map(|piece| piece.layers.end) == Some(profile.layers())
                     && found.order.len() == found.plan.pieces().len()
+                    && has_room(&found, profile, workers)
                     && close(again.latency, found.latency)
                     && close(again.bottleneck, found.bottleneck)
                     && planned(&small, planner) == Some(found)

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::message::Wire;
 
 /// What this build speaks. The first byte of every message.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// The longest message, version included. Adverts ride on gossip, which has 64 KiB for one RPC.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;

@@ -28,9 +28,14 @@
 //! this gives what a strip needs of each tensor before its layers. It is exact: some row that the
 //! strip makes reads the first of them, some row reads the last, and none reads beyond.
 //!
-//! Everything else (matrix products, sums over all rows, other shapes) needs all rows, and makes
-//! all of its own: [`LayerRows::Whole`]. Strips of such layers are right, but save nothing. A
-//! range without them is [`splittable`](Model::splittable).
+//! The rows of a tensor `[1, features]` are its features. A product with a constant matrix makes
+//! any of them from all of its input and from their share of the weights alone: a strip of a fully
+//! connected layer holds no more than that. What works value by value goes along.
+//!
+//! Everything else (sums over all rows, softmax, other shapes) needs all rows, and makes all of its
+//! own: [`LayerRows::Whole`]. Strips of such layers are right, but save nothing. Where each layer
+//! makes some rows without the others, and from tensors that no strip has to make all of, a range
+//! is [`splittable`](Model::splittable).
 //!
 //! # How a strip is computed
 //!
@@ -43,6 +48,7 @@
 //! sums: kernels may add in another order on images of another height, and those that compute tiles
 //! begin them elsewhere. Nothing else differs. The tests bound it by 1e-5 of the largest magnitude.
 
+pub(crate) mod features;
 pub(crate) mod plan;
 pub(crate) mod range;
 pub(crate) mod rule;
@@ -80,6 +86,9 @@ pub struct RowLayer {
     pub outputs: Vec<usize>,
     /// Which rows of its inputs it reads for rows of its outputs.
     pub rows: LayerRows,
+    /// The bytes of its weights that each row has for itself, and that strips without the row don't
+    /// hold; what all rows share is not in it.
+    pub row_weight_bytes: u64,
 }
 
 /// Rows: which ones there are, and which need which.
@@ -129,12 +138,35 @@ impl Model {
     }
 
     /// Whether a strip of these layers takes less than all of them: no layer is
-    /// [`Whole`](LayerRows::Whole).
+    /// [`Whole`](LayerRows::Whole), and none takes all rows of what another of them makes by rows,
+    /// as a fully connected layer does of the one before. A [view](LayerRows::View) may come first.
     ///
     /// # Panics
     /// When the range goes beyond the layers.
-    pub fn splittable(&self, mut layers: Range<usize>) -> bool {
-        layers.all(|layer| matches!(self.layer_rows(layer), LayerRows::Split(_)))
+    pub fn splittable(&self, layers: Range<usize>) -> bool {
+        let table = self.row_table();
+        let mut divided = vec![false; self.graph().tensors.len()];
+        let mut last = false;
+        for index in layers {
+            let layer = &self.layers()[index];
+            let taken_whole = |at: usize| match self.layer_rows(index) {
+                LayerRows::Split(rules) => rules[at] == RowRule::All,
+                LayerRows::View | LayerRows::Whole => true,
+            };
+            let gathers = |(at, id): (usize, &TensorId)| {
+                divided[id.0] && table.height(*id) > 1 && taken_whole(at)
+            };
+            if layer.inputs.iter().enumerate().any(gathers) {
+                return false;
+            }
+            last = match self.layer_rows(index) {
+                LayerRows::Split(_) => true,
+                LayerRows::View => false,
+                LayerRows::Whole => return false,
+            };
+            layer.outputs.iter().for_each(|output| divided[output.0] = last);
+        }
+        last
     }
 
     /// How a layer's rows follow from those of its inputs.
@@ -152,6 +184,7 @@ impl Model {
             inputs: numbers(&layer.inputs),
             outputs: numbers(&layer.outputs),
             rows: self.layer_rows(index).clone(),
+            row_weight_bytes: self.row_table().row_weight_bytes(index),
         });
         RowGraph {
             tensors: self.row_table().tensors().collect(),

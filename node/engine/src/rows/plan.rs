@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::features;
 use super::range::{self, RowRange};
 use super::rule::{self, LayerRows};
 use crate::cost::Work;
@@ -22,6 +23,8 @@ pub struct StripCost {
     pub input_rows: Vec<RowRange>,
     /// The bytes of these.
     pub input_bytes: u64,
+    /// The bytes of the weights that it holds, as they are in the file.
+    pub weight_bytes: u64,
     /// The bytes of the rows that it gives.
     pub output_bytes: u64,
 }
@@ -39,6 +42,9 @@ struct LayerEntry {
     class: OpClass,
     flops: u64,
     work: Work,
+    weight_bytes: u64,
+    /// Those of them that each row has for itself.
+    row_weight_bytes: u64,
     /// Of the output.
     height: usize,
 }
@@ -48,6 +54,14 @@ impl LayerEntry {
     fn part(&self, all: u64, made: RowRange) -> u64 {
         let part = u128::from(all) * made.len() as u128;
         part.div_ceil(self.height as u128) as u64
+    }
+
+    /// The bytes of the weights that some rows of the output take; none take none.
+    fn weights(&self, made: RowRange) -> u64 {
+        match made.len() {
+            0 => 0,
+            rows => self.weight_bytes - self.row_weight_bytes * (self.height - rows) as u64,
+        }
     }
 }
 
@@ -64,12 +78,15 @@ impl RowTable {
         };
         let layer = |layer: &Layer| {
             let cost = profile::layer_cost(model, layer);
+            let rows = rule::of(model, layer);
             LayerEntry {
-                rows: rule::of(model, layer),
                 class: cost.class,
                 flops: cost.flops,
                 work: cost.work,
+                weight_bytes: cost.weight_bytes,
+                row_weight_bytes: features::row_weight_bytes(layer, &rows, &cost.output_shape),
                 height: range::height(&cost.output_shape),
+                rows,
             }
         };
         Self {
@@ -85,6 +102,16 @@ impl RowTable {
 
     pub(crate) fn rows(&self, layer: usize) -> &LayerRows {
         &self.layers[layer].rows
+    }
+
+    /// Bytes of a layer's weights that each of its rows has for itself.
+    pub(crate) fn row_weight_bytes(&self, layer: usize) -> u64 {
+        self.layers[layer].row_weight_bytes
+    }
+
+    /// How many rows a tensor has.
+    pub(crate) fn height(&self, id: TensorId) -> usize {
+        self.tensors[id.0].height
     }
 }
 
@@ -116,15 +143,16 @@ fn widen(table: &RowTable, index: usize, layer: &Layer, held: &mut [RowRange]) {
     if made.is_empty() {
         return;
     }
-    let all = |id: &TensorId| RowRange::new(0, table.tensors[id.0].height);
+    let all = |id: &TensorId| RowRange::new(0, table.height(*id));
     match table.rows(index) {
         LayerRows::Split(rules) => {
             layer.outputs.iter().for_each(|output| held[output.0] = made);
             for (input, rule) in layer.inputs.iter().zip(rules) {
-                held[input.0] = held[input.0].hull(rule.needed(made));
+                let needed = rule.needed(made, table.height(*input));
+                held[input.0] = held[input.0].hull(needed);
             }
         }
-        LayerRows::Whole => {
+        LayerRows::View | LayerRows::Whole => {
             for id in layer.outputs.iter().chain(&layer.inputs) {
                 held[id.0] = all(id);
             }
@@ -153,10 +181,11 @@ pub(crate) fn cost(
 ) -> Result<StripCost, RowsError> {
     let held = held(model, layers, rows)?;
     let table = model.row_table();
-    let (mut flops, mut work) = (Work::default(), Work::default());
+    let (mut flops, mut work, mut weight_bytes) = (Work::default(), Work::default(), 0_u64);
     for index in layers.clone() {
         let entry = &table.layers[index];
         let made = made(&model.layers()[index], &held);
+        weight_bytes = weight_bytes.saturating_add(entry.weights(made));
         let sum = &mut flops[entry.class.index()];
         *sum = sum.saturating_add(entry.part(entry.flops, made));
         for (sum, &all) in work.iter_mut().zip(&entry.work) {
@@ -172,6 +201,7 @@ pub(crate) fn cost(
         flops,
         work,
         input_bytes: bytes(layers.start, &input_rows),
+        weight_bytes,
         output_bytes: bytes(layers.end, rows),
         input_rows,
     })

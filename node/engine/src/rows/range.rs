@@ -1,12 +1,12 @@
-//! Rows of a tensor: a half-open range of its height.
+//! Rows of a tensor: a half-open range of its height, or of its features.
 
 use std::fmt;
 use std::ops::Range;
 
 /// Rows `start..end` of a tensor's height, which is dimension 2 of NCHW.
 ///
-/// A tensor of any other number of dimensions has no height: it counts as one row, so that
-/// `0..1` is all of it.
+/// The rows of a tensor `[1, features]` are its features. Any other tensor has no height: it counts
+/// as one row, so that `0..1` is all of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRange {
     /// The first row.
@@ -77,14 +77,24 @@ impl fmt::Display for RowRange {
 
 /// How many rows a tensor of this shape has.
 pub(crate) fn height(shape: &[usize]) -> usize {
-    if shape.len() == IMAGE_RANK { shape[HEIGHT_AXIS] } else { 1 }
+    axis(shape).map_or(1, |axis| shape[axis])
+}
+
+/// Along which dimension a tensor of this shape has rows, if it has more than the one that is all
+/// of it.
+pub(crate) fn axis(shape: &[usize]) -> Option<usize> {
+    match shape {
+        [_, _, _, _] => Some(2),
+        [1, _] => Some(1),
+        _ => None,
+    }
 }
 
 /// The same shape with another height.
 pub(crate) fn with_height(shape: &[usize], height: usize) -> Vec<usize> {
     let mut shape = shape.to_vec();
-    if shape.len() == IMAGE_RANK {
-        shape[HEIGHT_AXIS] = height;
+    if let Some(axis) = axis(&shape) {
+        shape[axis] = height;
     }
     shape
 }
@@ -116,9 +126,6 @@ pub(crate) fn divide(height: usize, weights: &[f64]) -> Vec<RowRange> {
     }
     ranges
 }
-
-const IMAGE_RANK: usize = 4;
-const HEIGHT_AXIS: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -170,10 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn only_images_have_a_height() {
+    fn images_and_features_have_rows() {
         assert_eq!(RowRange::all(&[1, 3, 224, 100]), RowRange::new(0, 224));
-        assert_eq!(RowRange::all(&[1, 1000]), RowRange::new(0, 1));
+        assert_eq!(RowRange::all(&[1, 1000]), RowRange::new(0, 1000));
+        assert_eq!(RowRange::all(&[2, 1000]), RowRange::new(0, 1));
         assert_eq!(with_height(&[1, 3, 224, 100], 7), [1, 3, 7, 100]);
+        assert_eq!(with_height(&[1, 1000], 7), [1, 7]);
+        assert_eq!(with_height(&[2, 1000], 7), [2, 1000]);
         assert_eq!(with_height(&[2, 5, 6], 1), [2, 5, 6]);
     }
 }

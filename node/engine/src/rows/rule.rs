@@ -1,5 +1,6 @@
 //! Which rows of its inputs a layer reads to make rows of its output.
 
+use super::features;
 use super::range::RowRange;
 use crate::graph::{
     AveragePool, Conv, Layer, MaxPool, Normalize, Op, SoftmaxLike, TensorId, Window,
@@ -13,6 +14,9 @@ use crate::weights::Weight;
 pub enum LayerRows {
     /// Yes: by these rules, one for each input.
     Split(Vec<RowRule>),
+    /// As [`Whole`](Self::Whole), but it costs nothing: the same bytes under another shape. Each
+    /// strip may make all of it.
+    View,
     /// No: any row of the output takes all rows of all inputs, and all rows are made at once.
     Whole,
 }
@@ -20,7 +24,7 @@ pub enum LayerRows {
 /// Which rows of one input rows of the output are made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowRule {
-    /// All rows: an input of one row that is broadcast over the output's.
+    /// All rows: an input that is broadcast over the output's, or that each feature is a sum of.
     All,
     /// Row `i` takes row `i`.
     Same,
@@ -45,11 +49,11 @@ pub struct RowWindow {
 }
 
 impl RowRule {
-    /// The input's rows that these rows of the output are made from; none for none.
-    pub(crate) fn needed(&self, output: RowRange) -> RowRange {
+    /// The rows that these rows of the output are made from, of an input of so many; none for none.
+    pub(crate) fn needed(&self, output: RowRange, height: usize) -> RowRange {
         match self {
             _ if output.is_empty() => RowRange::EMPTY,
-            Self::All => RowRange::new(0, 1),
+            Self::All => RowRange::new(0, height),
             Self::Same => output,
             Self::Window(window) => window.needed(output),
         }
@@ -105,15 +109,20 @@ pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
     let inputs: Vec<_> = layer.inputs.iter().map(shape).collect();
     let output = layer.outputs.first().map_or(&[][..], shape);
     match &layer.op {
-        _ if inputs.is_empty() || output.len() != 4 => LayerRows::Whole,
+        _ if inputs.is_empty() => LayerRows::Whole,
+        Op::Flatten | Op::Reshape if inputs != [output] => LayerRows::View,
+        _ if matches!(output, [1, _]) => features::of(layer, &inputs, output),
+        _ if output.len() != 4 => LayerRows::Whole,
         Op::Activation
         | Op::Add(_)
         | Op::BatchNorm(_)
         | Op::Binary(_)
         | Op::Cast
+        | Op::Flatten
         | Op::Identity
         | Op::Nary(_)
         | Op::Normalize(Normalize::Batch { .. })
+        | Op::Reshape
         | Op::Unary(_)
         | Op::Where => value_by_value(layer, &inputs, output),
         Op::AveragePool(pool) => window(&pool.window, inputs[0], output),

@@ -1,8 +1,9 @@
-//! A strip as a model of its own: the same layers on images of less height.
+//! A strip as a model of its own: the same layers on images of less height, and with fewer features.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use super::features;
 use super::plan;
 use super::range::{self, RowRange};
 use super::rule::{self, LayerRows};
@@ -11,6 +12,7 @@ use crate::graph::{Layer, Op, Slice, TensorId};
 use crate::model::Model;
 use crate::onnx::import::Graph;
 use crate::tensor::TensorInfo;
+use crate::weights::Weight;
 
 /// Some layers of a model, for some rows of what they make.
 pub(crate) struct Strip {
@@ -116,21 +118,14 @@ impl<'a> Builder<'a> {
         let needed = self.needed(index, layer, made);
         let inputs = layer.inputs.iter().zip(&needed).map(|(&id, &rows)| self.part(id, rows));
         let inputs: Vec<TensorId> = inputs.collect();
-        let op = match self.model.layer_rows(index) {
-            LayerRows::Whole => layer.op.clone(),
-            LayerRows::Split(_) => {
-                let shape = |id: TensorId| &self.model.tensor(id).shape[..];
-                let height = range::height(shape(layer.inputs[0]));
-                rule::narrow(&layer.op, height, needed[0], made, shape(layer.outputs[0]))
-            }
-        };
+        let (op, constants) = self.narrow(index, layer, &needed, made);
         let outputs = layer.outputs.iter().map(|&id| self.define(id)).collect();
         self.layers.push(Layer {
             name: layer.name.clone(),
             op,
             activation: layer.activation,
             inputs,
-            constants: layer.constants.clone(),
+            constants,
             outputs,
             results: layer.results.clone(),
             nodes: Vec::new(),
@@ -138,11 +133,39 @@ impl<'a> Builder<'a> {
         self.numbers.push(Some(index));
     }
 
+    /// A layer's operator and constants for some rows alone.
+    fn narrow(
+        &self,
+        index: usize,
+        layer: &Layer,
+        needed: &[RowRange],
+        made: RowRange,
+    ) -> (Op, Vec<(usize, Weight)>) {
+        let shape = |id: TensorId| &self.model.tensor(id).shape[..];
+        let whole = || (layer.op.clone(), layer.constants.clone());
+        match self.model.layer_rows(index) {
+            LayerRows::View | LayerRows::Whole => whole(),
+            LayerRows::Split(_) => match shape(layer.outputs[0]) {
+                &[_, features] if made.len() == features => whole(),
+                &[_, features] => features::narrow(layer, features, made),
+                output => {
+                    let height = range::height(shape(layer.inputs[0]));
+                    let op = rule::narrow(&layer.op, height, needed[0], made, output);
+                    (op, layer.constants.clone())
+                }
+            },
+        }
+    }
+
     /// The rows that a layer reads of each of its inputs.
     fn needed(&self, index: usize, layer: &Layer, made: RowRange) -> Vec<RowRange> {
         match self.model.layer_rows(index) {
-            LayerRows::Split(rules) => rules.iter().map(|rule| rule.needed(made)).collect(),
-            LayerRows::Whole => {
+            LayerRows::Split(rules) => {
+                let table = self.model.row_table();
+                let inputs = layer.inputs.iter().zip(rules);
+                inputs.map(|(id, rule)| rule.needed(made, table.height(*id))).collect()
+            }
+            LayerRows::View | LayerRows::Whole => {
                 layer.inputs.iter().map(|&id| RowRange::all(&self.model.tensor(id).shape)).collect()
             }
         }
@@ -166,9 +189,8 @@ impl<'a> Builder<'a> {
         }
         let output = self.push(part(info, name.clone(), rows));
         let mut dims = vec![(0, 1); info.shape.len()];
-        // Only images have several rows: anything else is taken as it is.
-        if let [_, _, height, _] = &mut dims[..] {
-            height.0 = rows.start - held.start;
+        if let Some(axis) = range::axis(&info.shape) {
+            dims[axis].0 = rows.start - held.start;
         }
         self.layers.push(Layer {
             name,

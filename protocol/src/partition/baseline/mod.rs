@@ -5,6 +5,7 @@ mod draw;
 use super::{
     case::{Case, Segment},
     layout::Layout,
+    room::Room,
 };
 use crate::plan::{LayerRange, Piece};
 use draw::Draw;
@@ -36,15 +37,19 @@ pub(super) fn neurosurgeon(case: &Case<'_>) -> Option<Layout> {
     case.best(others.iter().map(|at| case.single(*at)).chain(split))
 }
 
-/// Every layer in strips in proportion to capability, on all machines; what can't be split on the
-/// fastest.
+/// Every layer in strips in proportion to capability, on all machines; what can't be split, or has
+/// no room in strips, on the fastest that has.
 pub(super) fn layer_wise(case: &Case<'_>) -> Option<Layout> {
     let team = case.team();
     let weighted: Vec<(usize, f64)> = team.iter().map(|at| (*at, case.capability(*at))).collect();
     let fastest = *team.first()?;
+    let mut room = Room::of_memory(&case.workers);
     let segment = |layers: LayerRange| -> Segment {
-        let whole = || vec![(Piece::whole(layers), fastest)];
-        case.strips(layers, &weighted).unwrap_or_else(whole)
+        let weighted = case.weighted(layers, &weighted);
+        let strips = case.strips_within(layers, &weighted, &room.memory());
+        let whole = |at: &usize| vec![(Piece::whole(layers), *at)];
+        let ways: Vec<Segment> = strips.into_iter().chain(team.iter().map(whole)).collect();
+        room.first_of(case, &ways, &team).unwrap_or_else(|| whole(&fastest))
     };
     let segments = case.units().into_iter().map(segment).collect();
     Some(Layout { segments }.merged())

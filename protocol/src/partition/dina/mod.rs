@@ -16,6 +16,7 @@ pub mod matching;
 use super::{
     case::{Case, Segment},
     layout::Layout,
+    room::Room,
 };
 use crate::{
     nats::Nats,
@@ -60,7 +61,9 @@ fn groups(case: &Case<'_>, grain: Grain) -> Vec<LayerRange> {
     let mut groups: Vec<LayerRange> = Vec::new();
     for unit in case.units() {
         let grows = |group: &LayerRange| {
-            let same = case.splittable(*group) == case.splittable(unit);
+            let with = LayerRange { first: group.first, end: unit.end };
+            let splits = [*group, unit, with].map(|layers| case.splittable(layers));
+            let same = splits == [splits[0]; 3];
             same && grain == Grain::Resolution && height(group.first) == height(group.end)
         };
         match groups.last_mut().filter(|group| grows(group)) {
@@ -84,18 +87,24 @@ fn matched(case: &Case<'_>, team: &[usize], count: usize) -> Vec<usize> {
     machines
 }
 
-/// Each group in strips at these machines, where it can be; at the fastest for it otherwise.
+/// Each group in strips at these machines, where it can be, and they leave memory for the groups to
+/// come; at the fastest for it that has room otherwise.
 fn divided(case: &Case<'_>, groups: &[LayerRange], machines: &[usize]) -> Layout {
-    let segment = |layers: &LayerRange| {
+    let mut room = Room::of_memory(&case.workers);
+    let mut segment = |layers: &LayerRange| {
         let piece = case.profile.range(*layers);
         let seconds = |at: usize| case.workers[at].computing(&piece).max(SECONDS_MIN);
         let team: Vec<(usize, f64)> = machines.iter().map(|at| (*at, 1.0 / seconds(*at))).collect();
-        case.strips(*layers, &team).map(|strips| exchanged(case, strips)).unwrap_or_else(|| {
-            let fastest = machines.iter().min_by(|a, b| seconds(**a).total_cmp(&seconds(**b)));
-            fastest.map(|at| (Piece::whole(*layers), *at)).into_iter().collect()
-        })
+        let strips = case.strips_within(*layers, &team, &room.memory());
+        let strips =
+            strips.into_iter().flat_map(|strips| [exchanged(case, strips.clone()), strips]);
+        let mut fastest = machines.to_vec();
+        fastest.sort_by(|a, b| seconds(*a).total_cmp(&seconds(*b)));
+        let whole = |at: &usize| vec![(Piece::whole(*layers), *at)];
+        let ways: Vec<Segment> = strips.chain(fastest.iter().map(whole)).collect();
+        room.first_of(case, &ways, machines).or(fastest.first().map(whole)).unwrap_or_default()
     };
-    Layout { segments: groups.iter().map(segment).collect() }
+    Layout { segments: groups.iter().map(&mut segment).collect() }
 }
 
 /// Strips exchange machines until none of them, and no machine, wants to.

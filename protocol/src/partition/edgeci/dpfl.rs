@@ -30,11 +30,32 @@ pub(super) enum Mode {
 }
 
 impl Mode {
+    /// Whoever may get a piece.
+    pub(super) fn team(&self) -> Vec<usize> {
+        match self {
+            Self::Strips(team) => team.iter().map(|(at, _)| *at).collect(),
+            Self::Whole(at) => vec![*at],
+        }
+    }
+
     /// The pieces of some layers; nothing if they can't be computed this way.
     pub(super) fn segment(&self, case: &Case<'_>, layers: LayerRange) -> Option<Segment> {
         match self {
-            Self::Strips(team) => case.strips(layers, team),
+            Self::Strips(team) => case.strips(layers, &case.weighted(layers, team)),
             Self::Whole(worker) => Some(vec![(Piece::whole(layers), *worker)]),
+        }
+    }
+
+    /// The same where each worker has so much memory left. Whole pieces don't change for that.
+    pub(super) fn segment_within(
+        &self,
+        case: &Case<'_>,
+        layers: LayerRange,
+        memory: &[u64],
+    ) -> Option<Segment> {
+        match self {
+            Self::Strips(team) => case.strips_within(layers, &case.weighted(layers, team), memory),
+            Self::Whole(_) => None,
         }
     }
 }
@@ -78,7 +99,7 @@ impl Table<'_> {
     /// The best way to a cut whose last segment is in this mode, for all places where that begins.
     fn entry(&self, end: usize, mode: &Mode) -> Entry {
         let mut best = Entry { seconds: f64::INFINITY, ..Entry::default() };
-        for (first, tasks) in self.segments(end, mode) {
+        for (first, tasks) in segments(self.case, &self.cuts, end, mode) {
             let computing = tasks.iter().map(|task| task.seconds).fold(0.0, f64::max);
             for (seconds, before) in self.ways(first) {
                 // The transfers take more: no need to look.
@@ -103,33 +124,6 @@ impl Table<'_> {
         start.into_iter().chain(modes.map(move |(mode, e)| (e.seconds, Some((cut, mode)))))
     }
 
-    /// The segments in a mode that end at a cut, the shortest first, and where they begin.
-    fn segments(&self, end: usize, mode: &Mode) -> Vec<(usize, Vec<Task>)> {
-        let last = self.cuts[end];
-        let one = LayerRange { first: self.cuts[end - 1], end: last };
-        let Some(segment) = mode.segment(self.case, one) else { return Vec::new() };
-        let pieces = segment.into_iter().map(|(piece, worker)| {
-            let costs = self.case.profile.pieces_ending(last, &piece.rows);
-            (piece.rows, worker, costs)
-        });
-        let pieces: Vec<(Vec<RowRange>, usize, Vec<_>)> = pieces.collect();
-        let begins = (0..end).rev().take_while(|begin| match mode {
-            Mode::Whole(_) => true,
-            Mode::Strips(_) => {
-                self.case.splittable(LayerRange { first: self.cuts[*begin], end: last })
-            }
-        });
-        let tasks = |begin: usize| {
-            let layers = LayerRange { first: self.cuts[begin], end: last };
-            let task = |(rows, worker, costs): &(Vec<RowRange>, usize, Vec<_>)| {
-                let (cost, takes): &(_, Vec<RowRange>) = &costs[usize::from(layers.len()) - 1];
-                self.case.task(*worker, layers, *cost, (takes.clone(), rows.clone()))
-            };
-            (begin, pieces.iter().map(task).collect())
-        };
-        begins.map(tasks).collect()
-    }
-
     fn layout(&self) -> Option<Layout> {
         let last = self.rows.last()?;
         let arrived = last.iter().map(|entry| entry.seconds + self.case.home(&entry.makes));
@@ -151,6 +145,43 @@ impl Table<'_> {
         segments.reverse();
         Some(Layout { segments })
     }
+}
+
+/// The segments in a mode that end at the cut at a place, the shortest first, and the places where
+/// they begin.
+pub(super) fn segments(
+    case: &Case<'_>,
+    cuts: &[u16],
+    end: usize,
+    mode: &Mode,
+) -> Vec<(usize, Vec<Task>)> {
+    let last = cuts[end];
+    let layers = |begin: usize| LayerRange { first: cuts[begin], end: last };
+    let Some(segment) = mode.segment(case, layers(end - 1)) else { return Vec::new() };
+    let pieces = segment.into_iter().map(|(piece, worker)| {
+        let costs = case.profile.pieces_ending(last, &piece.rows);
+        (piece.rows, worker, costs)
+    });
+    let pieces: Vec<(Vec<RowRange>, usize, Vec<_>)> = pieces.collect();
+    let begins = (0..end).rev().take_while(|begin| match mode {
+        Mode::Whole(_) => true,
+        Mode::Strips(_) => case.splittable(layers(*begin)),
+    });
+    let tasks = |begin: usize| {
+        let layers = layers(begin);
+        let task = |(rows, worker, costs): &(Vec<RowRange>, usize, Vec<_>)| {
+            let (cost, takes): &(_, Vec<RowRange>) = &costs[usize::from(layers.len()) - 1];
+            case.task(*worker, layers, *cost, (takes.clone(), rows.clone()))
+        };
+        let tasks: Vec<Task> = pieces.iter().map(task).collect();
+        // Strips that divide weights, or more than some machine holds, differ with where they begin.
+        let fit = tasks.iter().all(|task| task.seconds.is_finite());
+        if fit && !case.divides_weights(layers) {
+            return Some((begin, tasks));
+        }
+        Some((begin, case.tasks(&mode.segment(case, layers)?)))
+    };
+    begins.filter_map(tasks).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::{
         case::{Case, Segment},
         layout::Layout,
         predict::Task,
+        room::Room,
     },
     plan::{LayerRange, Piece},
 };
@@ -30,6 +31,8 @@ struct Surrounded<'a> {
     before: Vec<Task>,
     /// None for the requester.
     after: Vec<Task>,
+    /// What the other segments leave.
+    room: Room,
 }
 
 impl<'a> Surrounded<'a> {
@@ -39,7 +42,12 @@ impl<'a> Surrounded<'a> {
             segment.map_or(Vec::new(), |segment| case.tasks(segment))
         };
         let (before, after) = (tasks(at.checked_sub(1)), tasks(Some(at + 1)));
-        Self { case, layers: layout.segments[at][0].0.layers, before, after }
+        let others = layout.segments.iter().enumerate().filter(|(other, _)| *other != at);
+        let others: Vec<Task> = others.flat_map(|(_, segment)| case.tasks(segment)).collect();
+        // With too little for the others, nothing is left: then nothing changes.
+        let all = Room::new(&case.workers);
+        let room = all.with(&others).unwrap_or_else(|| Room::new(&[]));
+        Self { case, layers: layout.segments[at][0].0.layers, before, after, room }
     }
 
     fn resized(&self, segment: Segment) -> Segment {
@@ -50,9 +58,12 @@ impl<'a> Surrounded<'a> {
         best.1
     }
 
-    /// Of this segment, and of what depends on it.
+    /// Of this segment, and of what depends on it; infinite if it has no room.
     fn seconds(&self, segment: &[(Piece, usize)]) -> f64 {
         let tasks = self.case.tasks(segment);
+        if self.room.with(&tasks).is_none() {
+            return f64::INFINITY;
+        }
         let next = match self.after.as_slice() {
             [] => self.case.home(&tasks),
             after => self.case.segment(&tasks, after),
@@ -61,14 +72,15 @@ impl<'a> Surrounded<'a> {
     }
 
     /// The best that an auction makes of the strips as they are, and with a row moved from the
-    /// slowest to any other.
+    /// slowest to any other: several, where there are many.
     fn step(&self, segment: &Segment) -> Option<(f64, Segment)> {
         let (rows, times) = (heights(segment), self.alone(segment));
         let slowest = (0..times.len()).max_by(|a, b| times[*a].total_cmp(&times[*b]))?;
-        let moved = (0..rows.len()).filter(|to| *to != slowest && rows[slowest] > 1).map(|to| {
+        let some = (rows.iter().sum::<u32>() / MOVES).max(1);
+        let moved = (0..rows.len()).filter(|to| *to != slowest && rows[slowest] > some).map(|to| {
             let mut rows = rows.clone();
-            rows[slowest] -= 1;
-            rows[to] += 1;
+            rows[slowest] -= some;
+            rows[to] += some;
             rows
         });
         let tried = [rows.clone()].into_iter().chain(moved);
@@ -82,7 +94,10 @@ impl<'a> Surrounded<'a> {
         let machines = segment.iter().zip(rows);
         let team: Vec<(usize, f64)> =
             machines.map(|((_, worker), rows)| (*worker, f64::from(*rows))).collect();
-        let Some(strips) = self.case.strips(self.layers, &team) else { return Vec::new() };
+        let memory = self.room.memory();
+        let Some(strips) = self.case.strips_within(self.layers, &team, &memory) else {
+            return Vec::new();
+        };
         let auctioned = self.auctioned(&strips);
         [Some(strips), auctioned].into_iter().flatten().collect()
     }
@@ -124,6 +139,9 @@ fn heights(segment: &[(Piece, usize)]) -> Vec<u32> {
     let tallest = (0..tensors).max_by_key(height).unwrap_or(0);
     segment.iter().map(|(piece, _)| piece.rows.get(tallest).map_or(0, |rows| rows.len())).collect()
 }
+
+/// Moves from one end of a segment to the other: as many as images of some hundred rows have.
+const MOVES: u32 = 256;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Strips of random networks against the whole, and the rows they need against a search by trial.
 
+mod features;
 mod network;
 mod reference;
 
@@ -375,7 +376,11 @@ fn rows_are_cut_out_and_joined() {
     assert_eq!(cut(1, 2).as_f32()[2..4], image.as_f32()[12..14]);
     let plane = Tensor::from_i64(vec![1, 1, 3, 1], vec![7, 8, 9]).unwrap();
     assert_eq!(plane.rows(RowRange::new(1, 3)).unwrap().as_i64(), [8, 9]);
-    let vector = random(&[1, 7], 1);
+    let features = random(&[1, 7], 1);
+    let some = |start, end| features.rows(RowRange::new(start, end)).unwrap();
+    assert_eq!(some(2, 5).as_f32(), &features.as_f32()[2..5]);
+    assert_eq!(Tensor::join_rows(&[some(0, 2), some(2, 5), some(5, 7)]).unwrap(), features);
+    let vector = random(&[7], 1);
     assert_eq!(vector.rows(RowRange::new(0, 1)).unwrap(), vector);
     assert_eq!(Tensor::join_rows(std::slice::from_ref(&vector)).unwrap(), vector);
     for (start, end) in [(0, 6), (2, 2), (3, 2)] {

@@ -407,7 +407,7 @@ pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_f32(shape.to_vec(), values(shape.iter().product(), seed)).unwrap()
 }
 
-fn int(name: &str, value: i64) -> AttributeProto {
+pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.to_owned()), i: Some(value), ..AttributeProto::default() }
 }
 
