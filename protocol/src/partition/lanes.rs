@@ -192,14 +192,14 @@ mod tests {
 
     #[test]
     fn a_plan_that_just_gives_what_the_link_carries_is_not_enough() {
-        // 10 units of work in one layer: 10 inferences a second on each of two machines.
+        // 200 units of work in one layer: half an inference a second on each of two machines.
         let profile = chain(40, &[Kind::Dense]);
         let workers = [1, 2].map(|n| worker(n, 100, 1e6));
         let lanes = |per_s: f64| {
             let (uplink, settings) = (160.0 * per_s, Settings::default());
             lanes(&profile, &workers, REQUESTER, uplink, &settings).len()
         };
-        assert_eq!([1.0, 10.0, 100.0].map(lanes), [1, 2, 2]);
+        assert_eq!([0.05, 0.5, 5.0].map(lanes), [1, 2, 2]);
     }
 
     #[test]
