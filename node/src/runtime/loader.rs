@@ -19,7 +19,10 @@ use starling_protocol::{
     wire::FailureReason,
 };
 use tempfile::NamedTempFile;
-use tokio::{fs::File, sync::mpsc};
+use tokio::{
+    fs::File,
+    sync::{Semaphore, mpsc},
+};
 
 use super::{Inner, edges::Frontier};
 use crate::{
@@ -99,11 +102,20 @@ pub(super) struct Loader {
     swarm: String,
     memory: u64,
     options: LoadOptions,
+    shared: Arc<Shared>,
     sessions: HashMap<u64, (ProviderId, Vec<BlobId>)>,
     // A change of epoch or of neighbours needs no new load. Weak: a piece goes with its last host.
     loaded: HashMap<Computed, (Weak<Piece>, Known)>,
     // The orders that wait for the same load; the last of each piece.
     loading: HashMap<Computed, Vec<LoadOrder>>,
+}
+
+/// What all loads of a node share, however many pieces it is told to load at once: a small machine
+/// has memory for the buffers of a few streams, and for one piece in the making.
+struct Shared {
+    fetches: Semaphore,
+    /// The pieces that there are. Who has the lock makes one more.
+    packing: tokio::sync::Mutex<Vec<Weak<Piece>>>,
 }
 
 impl Loader {
@@ -115,16 +127,11 @@ impl Loader {
         options: LoadOptions,
     ) -> Self {
         let (sessions, loaded, loading) = Default::default();
-        Self { library, control, swarm, memory, options, sessions, loaded, loading }
-    }
-
-    /// What `--memory` leaves beside the pieces that are loaded, in bytes: above it, a piece is
-    /// loaded with kernels that take less.
-    fn memory_left(&self) -> u64 {
-        let held = self.loaded.values().filter_map(|(piece, _)| Some(piece.upgrade()?.memory()));
-        held.fold(self.memory, |left, memory| {
-            left.saturating_sub(memory.weights + memory.activations)
-        })
+        let shared = Arc::new(Shared {
+            fetches: Semaphore::new(FETCHES_AT_ONCE),
+            packing: tokio::sync::Mutex::default(),
+        });
+        Self { library, control, swarm, memory, options, shared, sessions, loaded, loading }
     }
 
     /// Carries out an order in the background. What comes of it is for
@@ -160,7 +167,8 @@ impl Loader {
             // The requester has everything; others may be nearer or less busy, but come second.
             sources: sources(order.piece.session.requester, holders),
             memory: self.memory,
-            options: LoadOptions { memory: Some(self.memory_left()), ..self.options },
+            options: self.options,
+            shared: self.shared.clone(),
         };
         tokio::spawn(async move {
             let piece = order.piece;
@@ -263,6 +271,7 @@ struct Fetching {
     sources: Vec<NodeId>,
     memory: u64,
     options: LoadOptions,
+    shared: Arc<Shared>,
 }
 
 impl Fetching {
@@ -292,10 +301,23 @@ impl Fetching {
             .buffer_unordered(FETCHES_AT_ONCE)
             .try_collect()
             .await?;
-        let options = self.options;
-        tokio::task::spawn_blocking(move || prepare(&order, onnx, &Fetched(fetched), options))
-            .await
-            .map_err(|_| FailureReason::BadSlice)?
+        let mut held = self.shared.packing.lock().await;
+        held.retain(|piece| piece.strong_count() > 0);
+        let options = LoadOptions { memory: Some(self.memory_left(&held)), ..self.options };
+        let made =
+            tokio::task::spawn_blocking(move || prepare(&order, onnx, &Fetched(fetched), options));
+        let made = made.await.map_err(|_| FailureReason::BadSlice)??;
+        held.push(Arc::downgrade(&made.piece));
+        Ok(made)
+    }
+
+    /// What `--memory` leaves beside these pieces, in bytes: above it, a piece is loaded with
+    /// kernels that take less.
+    fn memory_left(&self, held: &[Weak<Piece>]) -> u64 {
+        let held = held.iter().filter_map(|piece| Some(piece.upgrade()?.memory()));
+        held.fold(self.memory, |left, memory| {
+            left.saturating_sub(memory.weights + memory.activations)
+        })
     }
 
     /// From memory or disk, else from the first source that has it.
@@ -305,6 +327,7 @@ impl Fetching {
         if let Some(found) = here {
             return Ok(found);
         }
+        let _turn = self.shared.fetches.acquire().await.map_err(|_| FailureReason::Weights)?;
         // A connection may close under a fetch, such as one of two that were dialled at once.
         for source in self.sources.iter().chain(&self.sources) {
             match self.fetch(*source, id, length).await {
@@ -420,6 +443,7 @@ fn sources(requester: NodeId, mut holders: Vec<NodeId>) -> Vec<NodeId> {
 
 /// A slice holds a graph and its smallest weights, no more.
 const SLICE_BYTES_MAX: u64 = 16 << 20;
+/// Of all pieces together: each stream has buffers of its own.
 const FETCHES_AT_ONCE: usize = 4;
 /// How many holders besides the requester are asked for a blob.
 const HOLDERS_MAX: usize = 4;
