@@ -9,8 +9,8 @@
 //!
 //! - one plan, by [`pf`](super::pf);
 //! - the machines dealt into 2, 3, ... lanes of about the same capability;
-//! - every machine that can hold the whole model by itself, and the others dealt into 0, 1, 2, ...
-//!   lanes.
+//! - the fastest machines that can hold the whole model by itself alone, and the others dealt into
+//!   no lane, one, two, or half as many as they are.
 //!
 //! The rate of the lanes is the sum of theirs, or what the requester's own link carries; lanes that
 //! have capacity to spare for that link are better than a plan that has none.
@@ -19,9 +19,11 @@ use super::{
     Planner, Proposal, Settings, plan,
     worker::{Goal, Worker},
 };
+use std::collections::BTreeSet;
+
 use crate::{
     id::NodeId,
-    model::ModelProfile,
+    model::{ModelProfile, PieceProfile},
     plan::{LayerRange, PIECES_MAX},
 };
 
@@ -70,19 +72,31 @@ fn team(profile: &ModelProfile, workers: &[Worker], settings: &Settings) -> Vec<
 }
 
 impl Flock<'_> {
-    /// All ways to lay out more than one lane, those of fewer lanes first.
+    /// The ways to lay out more than one lane that are looked at.
     fn deals(&self) -> Vec<Vec<Proposal>> {
-        let everything = LayerRange { first: 0, end: self.profile.layers() };
-        let whole = self.profile.range(everything);
-        let (able, rest): (Vec<Worker>, Vec<Worker>) =
+        let whole = self.whole();
+        let (able, unable): (Vec<Worker>, Vec<Worker>) =
             self.team.iter().partition(|worker| worker.holds(&whole));
         let equal = (2..=self.team.len()).map(|count| dealt(&self.team, count));
-        let apart = (0..=rest.len()).map(|count| {
-            let alone = able.iter().map(|worker| vec![*worker]);
-            alone.chain(dealt(&rest, count)).collect::<Vec<_>>()
+        let apart = (1..=able.len()).rev().flat_map(|alone| {
+            let (alone, others) = able.split_at(alone);
+            let rest: Vec<Worker> = others.iter().chain(&unable).copied().collect();
+            let counts: BTreeSet<usize> = [0, 1, 2, rest.len() / 2]
+                .into_iter()
+                .filter(|count| *count <= rest.len())
+                .collect();
+            counts.into_iter().map(move |count| {
+                let alone = alone.iter().map(|worker| vec![*worker]);
+                alone.chain(dealt(&rest, count)).collect::<Vec<_>>()
+            })
         });
         let laid_out = equal.chain(apart).map(|groups| self.lay_out(groups));
         laid_out.filter(|lanes| lanes.len() > 1).collect()
+    }
+
+    /// What one machine alone would have to do.
+    fn whole(&self) -> PieceProfile {
+        self.profile.range(LayerRange { first: 0, end: self.profile.layers() })
     }
 
     /// A plan for each group that can have one, the fastest first.
@@ -94,18 +108,38 @@ impl Flock<'_> {
     }
 
     fn plan(&self, workers: &[Worker]) -> Option<Proposal> {
+        let room = |sum: u64, worker: &Worker| sum.saturating_add(worker.provider.memory_free);
+        if workers.iter().fold(0, room) < self.whole().weight_bytes {
+            return None;
+        }
         let (planner, goal) = (Planner::Pf, Goal::Throughput);
         plan(planner, self.profile, workers, self.requester, goal, self.settings)
     }
 
-    /// Inferences per second.
+    /// Inferences per second, over the time for which a stream is taken to go on.
     fn rate(&self, lanes: &[Proposal]) -> f64 {
         let own = |lane: &&Proposal| lane.order.iter().all(|node| *node == self.requester);
-        let rate = |lane: &Proposal| 1.0 / lane.bottleneck.max(f64::MIN_POSITIVE);
+        let rate = |lane: &Proposal| {
+            let loaded = 1.0 - self.loading(lane) / HORIZON_SECONDS;
+            loaded.max(0.0) / lane.bottleneck.max(f64::MIN_POSITIVE)
+        };
         let here: f64 = lanes.iter().filter(own).map(rate).sum();
         let all: f64 = lanes.iter().map(rate).sum();
         let input = self.profile.bytes_across(0, &[]) as f64;
         here + both(all - here, self.uplink / input.max(1.0))
+    }
+
+    /// Seconds until the last machine of a lane has fetched and packed its weights.
+    fn loading(&self, lane: &Proposal) -> f64 {
+        let each = lane.plan.pieces().iter().zip(&lane.order).map(|(piece, node)| {
+            let worker = self.team.iter().find(|worker| worker.node == *node);
+            let provider = worker.map(|worker| worker.provider);
+            provider.map_or(0.0, |provider| {
+                let weights = self.profile.piece(piece).weight_bytes as f64;
+                weights * (provider.byte_seconds * LOADING + 1.0 / provider.bandwidth)
+            })
+        });
+        each.fold(0.0, f64::max)
     }
 }
 
@@ -136,15 +170,24 @@ fn dealt(workers: &[Worker], groups: usize) -> Vec<Vec<Worker>> {
 /// One plan is preferred to several that gain no more than this share: they take more memory, and
 /// longer to load.
 const GAIN_MIN: f64 = 0.1;
+/// For so long a stream is taken to go on. Slow machines would take much of that to load a whole
+/// model, and get less of it.
+const HORIZON_SECONDS: f64 = 60.0;
+/// What a byte of weights costs a processor on its way from the network into a loaded piece, in
+/// terms of one that only comes: to decrypt, hash, write, read and pack it. ResNet-34's 87 MB took
+/// boards of a tenth of a core twelve seconds.
+const LOADING: f64 = 16.0;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use quickcheck::quickcheck;
 
     use super::*;
     use crate::partition::fixtures::{Kind, REQUESTER, Small, chain, node, worker};
+    use crate::{
+        id::ModelId,
+        model::{LayerProfile, Work},
+    };
 
     /// Four convolutions over 40 rows: 400 units of work and 160 bytes each, weights of 1.
     fn check(workers: &[Worker], uplink: f64, expected: &[&[u8]], per_s: f64) {
@@ -207,6 +250,26 @@ mod tests {
         let small = |n: u8| with_memory(2, worker(n, 100, 1e6));
         let flock = [worker(1, 100, 1e6), small(2), small(3), small(4), small(5)];
         check(&flock, 1e6, &[&[2, 5], &[3, 4], &[1]], 0.125 + 0.125 + 0.0625);
+    }
+
+    #[test]
+    fn machines_that_would_take_long_to_load_everything_share_a_lane() {
+        let layer = LayerProfile { work: Work([100, 0, 0, 0, 0]), weight_bytes: 1_000_000 };
+        let profile = ModelProfile::new(ModelId([0; 32]), &[layer; 3], vec![4; 4]).expect("good");
+        let check = |byte_seconds: f64, expected: &[usize]| {
+            let slow = |n: u8| {
+                let worker = worker(n, 50, 1e9);
+                let provider = crate::cost::Provider { byte_seconds, ..worker.provider };
+                Worker { provider, ..worker }
+            };
+            let workers = [worker(1, 200, 1e9), slow(2), slow(3)];
+            let found = lanes(&profile, &workers, REQUESTER, 1e9, &Settings::default());
+            let lanes: Vec<usize> = found.iter().map(|lane| lane.order.len()).collect();
+            assert_eq!(lanes, expected);
+        };
+        check(1e-9, &[1, 1, 1]);
+        // 48 seconds for all weights, and 32 for two thirds of them.
+        check(1e-6, &[1, 2]);
     }
 
     quickcheck! {
