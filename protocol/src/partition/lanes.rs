@@ -278,13 +278,15 @@ mod tests {
             let found = lanes(profile, workers, REQUESTER, f64::INFINITY, settings);
             let one = plan(Planner::Pf, profile, workers, REQUESTER, Goal::Throughput, settings);
             let Some(one) = one else { return found.is_empty() };
-            let rate: f64 = found.iter().map(|lane| 1.0 / lane.bottleneck).sum();
             let nodes: Vec<BTreeSet<NodeId>> =
                 found.iter().map(|lane| lane.order.iter().copied().collect()).collect();
             let all: BTreeSet<NodeId> = nodes.iter().flatten().copied().collect();
             let apart = nodes.iter().map(BTreeSet::len).sum::<usize>() == all.len();
-            let gain = rate * one.bottleneck;
-            apart && if found.len() == 1 { found == [one] } else { gain > 1.0 + GAIN_MIN }
+            let team = team(profile, workers, settings);
+            let (requester, uplink) = (REQUESTER, f64::INFINITY);
+            let flock = Flock { profile, requester, uplink, settings, team };
+            let bar = flock.rate(std::slice::from_ref(&one)) * (1.0 + GAIN_MIN);
+            apart && if found.len() == 1 { found == [one] } else { flock.rate(&found) > bar }
         }
     }
 }
