@@ -5,7 +5,7 @@
 //! | 64 | magic, session, epoch, request, index, how many of each of the following, sender |
 //! | 46 each | timings: one for each piece that the request has passed |
 //! | 37 each | shapes: rank, then eight dimensions, those beyond the rank zero; then the bytes that the tensor is packed in, or zero where it is not |
-//! | as many as that, or 4 per element | the tensors, one after the other, little-endian, or as [`pack`](super::pack) has them |
+//! | as many as that, or 4 per element | the tensors, one after the other, little-endian, or as [`pack`] has them |
 //! | 4 | CRC-32 of all before |
 //!
 //! All numbers are little-endian. Every length follows from the first 64 bytes and what comes with
