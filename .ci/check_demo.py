@@ -15,8 +15,11 @@ def check(report, nodes):
     assert 1 <= auction["rounds"] <= auction["bids"] <= auction["messages"], f"counts: {auction}"
     assert auction["ms"] > 0, "an auction in no time"
     assert len(pieces) >= 1, "no plan"
-    first = 0
+    first, lane = 0, 0
     for piece in pieces:
+        if piece["lane"] != lane:
+            # Another plan beside it: the one before must be whole.
+            first, lane = 0, piece["lane"]
         assert piece["layers"][0] == first <= piece["layers"][1], f"a gap or overlap at {piece}"
         assert 0 < piece["share"] <= 1 and piece["predicted_ms"] > 0, f"a share or time: {piece}"
         first = piece["layers"][1] + 1

@@ -25,7 +25,7 @@ fn three_processes_compute_what_onnx_runtime_computes() {
         let output = flock.dir.path().join("y.npy");
         let mut command = flock.infer();
         command
-            .args(["--goal", "throughput", "--output"])
+            .args(["--cuts", "20,40", "--output"])
             .arg(&output)
             .arg("--input")
             .arg(asset(&format!("{name}.input.npy")));

@@ -136,8 +136,17 @@ async fn agree(session: &runtime::Stream) -> Result<Agreement, Failure> {
     })
     .await;
     spinner.finish_and_clear();
-    let ready = ready?;
+    let mut ready = ready?;
     let counts = first.unwrap_or_else(|| ready.clone());
+    // The first lane is ready; whoever looks at the plan wants to see all.
+    let until = tokio::time::Instant::now() + LANES_MAX;
+    while ready.pieces.len() < counts.pieces.len() {
+        match tokio::time::timeout_at(until, session.next()).await {
+            Ok(Some(SessionNews::Ready(now))) => ready = now,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
     Ok(Agreement { pieces: ready.pieces, ..counts })
 }
 
@@ -204,5 +213,7 @@ static IMAGES: &[(&str, &[u8])] = &[
 ];
 /// How long to wait for all nodes, their calibration included.
 const DISCOVERY_MAX: Duration = Duration::from_secs(30);
+/// How long to wait for the other lanes, once one serves.
+const LANES_MAX: Duration = Duration::from_secs(10);
 /// The share of all cores that the nodes may use together.
 const SPARE: f64 = 0.7;

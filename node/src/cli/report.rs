@@ -1,5 +1,7 @@
 //! Sessions and timings, as tables for people and as JSON for machines.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use starling_protocol::session::Agreement;
 
@@ -122,7 +124,11 @@ pub(super) fn trace(timings: &[Timing]) -> Vec<TimingReport> {
 
 /// Medians over inferences, piece by piece; pieces that moved count where they were last.
 pub(super) fn timings(traces: &[Vec<Timing>]) -> Vec<TimingReport> {
-    let Some(last) = traces.last() else { return Vec::new() };
+    // Of several lanes, each inference went through one.
+    let mut last: BTreeMap<u16, &Timing> = BTreeMap::new();
+    for timing in traces.iter().flatten() {
+        last.insert(timing.index, timing);
+    }
     let of = |index: u16, field: fn(&Timing) -> u32| {
         let same = traces.iter().flatten().filter(|timing| timing.index == index);
         let mut values: Vec<u32> = same.map(field).collect();
@@ -136,7 +142,7 @@ pub(super) fn timings(traces: &[Vec<Timing>]) -> Vec<TimingReport> {
         queue_ms: of(timing.index, |timing| timing.queue_us),
         compute_ms: of(timing.index, |timing| timing.compute_us),
     };
-    last.iter().map(report).collect()
+    last.into_values().map(report).collect()
 }
 
 /// A table of timings, each line indented by two.
