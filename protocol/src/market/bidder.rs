@@ -9,8 +9,10 @@ use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
-        offer::{Aside, Haste, Moving, Offered, Rules, Standing, Turn, Won, silent},
-        seat::{Candidate, Seat, SeatState, message},
+        seat::{
+            Aside, Candidate, Haste, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Won,
+            silent,
+        },
     },
     time::Timestamp,
     wire::{Ask, Lease, Message},
@@ -39,10 +41,10 @@ pub enum Awarded {
 /// The bids for the pieces of one session.
 #[derive(Clone, Debug)]
 pub struct Bidder {
-    pub(super) session: SessionId,
-    pub(super) rules: Rules,
+    session: SessionId,
+    rules: Rules,
     attempt_floor: u32,
-    pub(super) seats: Vec<Seat>,
+    seats: Vec<Seat>,
 }
 
 impl Bidder {
@@ -62,13 +64,7 @@ impl Bidder {
             .map(|(weight_bytes, candidates)| Seat::new(terms, attempt, weight_bytes, candidates));
         Self {
             session,
-            rules: Rules {
-                terms,
-                cap: terms.cap(providers),
-                haste: Haste::None,
-                demand: 0,
-                providers,
-            },
+            rules: Rules { terms, cap: terms.cap(providers), haste: Haste::None },
             attempt_floor: attempt,
             seats: seats.collect(),
         }
@@ -230,15 +226,13 @@ impl Bidder {
     }
 
     /// Holds every place against the prices of today (eps-complementary slackness), and returns
-    /// the bids of the pieces that would gain more elsewhere than eps and what a move costs. From
-    /// then on nobody [expects](Self::expect) prices to rise.
+    /// the bids of the pieces that would gain more elsewhere than eps and what a move costs.
     pub fn review(
         &mut self,
         now: Timestamp,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         moving: Moving,
     ) -> Vec<(NodeId, Message)> {
-        self.rules.demand = 0;
         let (session, rules) = (self.session, self.rules);
         let mover = self.mover(quote, moving);
         let mut bids = Vec::new();
@@ -287,7 +281,7 @@ impl Bidder {
     /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
     /// among its candidates.
     pub fn set_candidates(&mut self, providers: usize, candidates: Vec<Vec<Candidate>>) {
-        (self.rules.cap, self.rules.providers) = (self.rules.terms.cap(providers), providers);
+        self.rules.cap = self.rules.terms.cap(providers);
         for (seat, candidates) in self.seats.iter_mut().zip(candidates) {
             seat.set_candidates(self.rules.terms, candidates);
         }
@@ -488,4 +482,17 @@ impl Bidder {
         let second = self.asides().filter(|(_, aside)| aside.won == Won::NotYet);
         first.chain(second.map(|(_, aside)| &aside.bid))
     }
+}
+
+fn message(session: SessionId, index: u16, seat: &Seat, bid: &Offered) -> (NodeId, Message) {
+    let keeps = match seat.state {
+        SeatState::Held { provider, attempt, .. } if provider == bid.provider => Some(attempt),
+        SeatState::Held { .. }
+        | SeatState::Open
+        | SeatState::Bidding(_)
+        | SeatState::Infeasible => None,
+    };
+    let (attempt, level, weight_bytes) = (bid.attempt, bid.level, seat.weight_bytes);
+    let (session, claim) = (session.number, bid.claim);
+    (bid.provider, Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim })
 }

@@ -11,11 +11,8 @@
 mod bidder;
 mod book;
 mod exchange;
-mod expected;
-mod falling;
 mod forecast;
 mod migration;
-mod offer;
 mod prices;
 mod seat;
 
@@ -24,9 +21,8 @@ pub use book::{Bid, Book, BookConfig, Holding, Runs, Verdict};
 pub use exchange::Pair;
 pub use forecast::{Forecast, Opening, Stall};
 pub use migration::MigrationCost;
-pub use offer::{Moving, Offered};
 pub use prices::{News, Prices};
-pub use seat::{Candidate, SeatState};
+pub use seat::{Candidate, Moving, Offered, SeatState};
 
 use crate::nats::{Nats, slot_cost};
 
