@@ -5,8 +5,8 @@
 //! feature's own `k` weights. So strips of it divide the weights, as no strips of images do.
 
 use super::range::RowRange;
-use super::rule::{LayerRows, RowRule};
-use crate::graph::{Layer, Normalize, Op, Operand};
+use super::rule::{LayerRows, RowRule, works_value_by_value};
+use crate::graph::{Layer, Op, Operand};
 use crate::weights::Weight;
 
 /// How a layer's features follow from its inputs; `output` is `[1, features]`.
@@ -18,18 +18,7 @@ pub(super) fn of(layer: &Layer, inputs: &[&[usize]], output: &[usize]) -> LayerR
         {
             LayerRows::Split(vec![RowRule::All])
         }
-        Op::Activation
-        | Op::Add(_)
-        | Op::BatchNorm(_)
-        | Op::Binary(_)
-        | Op::Cast
-        | Op::Flatten
-        | Op::Identity
-        | Op::Nary(_)
-        | Op::Normalize(Normalize::Batch { .. })
-        | Op::Reshape
-        | Op::Unary(_)
-        | Op::Where => value_by_value(layer, inputs, output),
+        op if works_value_by_value(op) => value_by_value(layer, inputs, output),
         // Right for any operator there is. One that is to be split also needs a look at `divided`.
         _ => LayerRows::Whole,
     }

@@ -103,6 +103,25 @@ impl RowWindow {
     }
 }
 
+/// Whether an operator makes each value from one value of each input, broadcasts apart.
+pub(super) fn works_value_by_value(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Activation
+            | Op::Add(_)
+            | Op::BatchNorm(_)
+            | Op::Binary(_)
+            | Op::Cast
+            | Op::Flatten
+            | Op::Identity
+            | Op::Nary(_)
+            | Op::Normalize(Normalize::Batch { .. })
+            | Op::Reshape
+            | Op::Unary(_)
+            | Op::Where
+    )
+}
+
 /// How a layer's rows follow from those of its inputs.
 pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
     let shape = |id: &TensorId| &model.tensor(*id).shape[..];
@@ -113,18 +132,7 @@ pub(crate) fn of(model: &Model, layer: &Layer) -> LayerRows {
         Op::Flatten | Op::Reshape if inputs != [output] => LayerRows::View,
         _ if matches!(output, [1, _]) => features::of(layer, &inputs, output),
         _ if output.len() != 4 => LayerRows::Whole,
-        Op::Activation
-        | Op::Add(_)
-        | Op::BatchNorm(_)
-        | Op::Binary(_)
-        | Op::Cast
-        | Op::Flatten
-        | Op::Identity
-        | Op::Nary(_)
-        | Op::Normalize(Normalize::Batch { .. })
-        | Op::Reshape
-        | Op::Unary(_)
-        | Op::Where => value_by_value(layer, &inputs, output),
+        op if works_value_by_value(op) => value_by_value(layer, &inputs, output),
         Op::AveragePool(pool) => window(&pool.window, inputs[0], output),
         Op::Conv(conv) => window(&conv.window, inputs[0], output),
         Op::MaxPool(pool) => window(&pool.window, inputs[0], output),
