@@ -8,6 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::Timestamp;
 
+/// Requests that keep pieces one after the other busy: one at each, one that waits there, and one
+/// on its way.
+#[must_use]
+pub fn window(pieces: usize) -> usize {
+    2 * pieces + 1
+}
+
 /// The requests of one stream, and its lanes. Both have numbers of the caller's.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatch {

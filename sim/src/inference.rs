@@ -209,15 +209,6 @@ impl World {
         }
     }
 
-    /// The application of a session wants one inference more, whatever it waits for already.
-    pub fn ask(&mut self, place: usize, number: u64) {
-        let session = SessionId { requester: self.peers[place].id, number };
-        if let Some(stream) = self.inference.streams.get_mut(&session) {
-            let request = stream.add(self.now);
-            self.command(place, Command::Infer { session: number, request });
-        }
-    }
-
     /// From now on a machine's processor is busy for so many seconds with each byte of a tensor that
     /// it receives or sends: encryption, checksums and the system's work cost time too.
     pub fn charge_for_bytes(&mut self, place: usize, seconds_per_byte: f64) {

@@ -271,8 +271,6 @@ fn tell(load: &LoadArgs, news: &SessionNews) {
     });
 }
 
-/// Waits until somebody is there, no fewer than the user has named, and nobody new has come for a
-/// while; or until the patience is over.
 fn write_output(path: &Path, answers: &[Answer]) -> Result<(), Failure> {
     let last = answers.last().and_then(|answer| answer.outputs.first());
     let tensor = last.ok_or_else(|| Failure("the model gave no output".to_owned()))?;

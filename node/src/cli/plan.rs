@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use starling_engine::{Model, Tensor};
+use starling_engine::Tensor;
 use starling_protocol::{
     NodeId,
     model::ModelProfile,
@@ -71,7 +71,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let offering = if args.no_compute { Offering::Nobody } else { Offering::Own };
     let mut started = args.flock.start(offering, Identity::Passing).await?;
     let found = args.find.peers(&args.flock, &mut started, args.no_compute).await;
-    let previews = previews(&args, &started, &model, &like).await;
+    let previews = previews(&args, &started, &profile).await;
     let snapshot = started.handle.snapshot().await;
     started.handle.leave().await;
     found?;
@@ -100,8 +100,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 async fn previews(
     args: &Args,
     started: &Started,
-    model: &Model,
-    like: &[Tensor],
+    profile: &ModelProfile,
 ) -> Result<Vec<Preview>, Failure> {
     let mut planners = COMPARED.to_vec();
     if !planners.contains(&args.plan.planner()) {
@@ -110,7 +109,7 @@ async fn previews(
     let goal = args.plan.goal(Goal::Latency);
     let mut previews = Vec::new();
     for planner in planners {
-        let lanes = started.handle.preview(model, like, planner, goal).await?;
+        let lanes = started.handle.preview(profile, planner, goal).await?;
         previews.push(Preview { planner, lanes });
     }
     Ok(previews)

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use starling_engine::{Model, Tensor};
 use starling_protocol::{
     ModelId, NodeId, PieceId,
-    model::Speed,
+    model::{ModelProfile, Speed},
     node::Node,
     partition::{Goal, Planner, Proposal},
     plan::LayerRange,
@@ -20,9 +20,9 @@ use super::own::{Answer, SessionNews};
 pub(super) enum Request {
     Open {
         model: Model,
-        like: Vec<Tensor>,
+        profile: ModelProfile,
         planning: Planning,
-        reply: oneshot::Sender<Option<(u64, mpsc::UnboundedReceiver<SessionNews>)>>,
+        reply: oneshot::Sender<(u64, mpsc::UnboundedReceiver<SessionNews>)>,
     },
     Infer {
         session: u64,
@@ -33,21 +33,18 @@ pub(super) enum Request {
         session: u64,
     },
     Preview {
-        model: Model,
-        like: Vec<Tensor>,
+        profile: ModelProfile,
         planner: Planner,
         goal: Goal,
         reply: oneshot::Sender<Vec<Proposal>>,
     },
     Lanes {
-        model: Model,
-        like: Vec<Tensor>,
+        profile: ModelProfile,
         planning: Planning,
         reply: oneshot::Sender<Vec<Planning>>,
     },
     MoreLanes {
-        model: Model,
-        like: Vec<Tensor>,
+        profile: ModelProfile,
         taken: BTreeSet<NodeId>,
         per_s: f64,
         reply: oneshot::Sender<Vec<Planning>>,
@@ -121,30 +118,30 @@ impl Handle {
         self.local
     }
 
-    /// Opens a session for inputs like these. Fails if the node has stopped or the model has no layers.
+    /// Opens a session. Fails if the node has stopped.
     pub(super) async fn session(
         &self,
         model: &Model,
-        like: &[Tensor],
+        profile: &ModelProfile,
         planning: Planning,
     ) -> Result<(SessionRequests, mpsc::UnboundedReceiver<SessionNews>), String> {
         let (reply, opened) = oneshot::channel();
-        let request = Request::Open { model: model.clone(), like: like.to_vec(), planning, reply };
+        let (model, profile) = (model.clone(), profile.clone());
+        let request = Request::Open { model, profile, planning, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
-        let (number, news) = opened.await.map_err(|_| STOPPED)?.ok_or("the model has no layers")?;
+        let (number, news) = opened.await.map_err(|_| STOPPED)?;
         Ok((SessionRequests { number, requests: self.requests.clone() }, news))
     }
 
     /// With what the sessions of one stream are to be opened, one for each lane.
     pub(super) async fn lanes(
         &self,
-        model: &Model,
-        like: &[Tensor],
+        profile: &ModelProfile,
         planning: &Planning,
     ) -> Result<Vec<Planning>, String> {
         let (reply, lanes) = oneshot::channel();
-        let (model, like, planning) = (model.clone(), like.to_vec(), planning.clone());
-        let request = Request::Lanes { model, like, planning, reply };
+        let (profile, planning) = (profile.clone(), planning.clone());
+        let request = Request::Lanes { profile, planning, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         lanes.await.map_err(|_| STOPPED.to_owned())
     }
@@ -153,14 +150,12 @@ impl Handle {
     /// predicted to give so many outputs a second.
     pub(super) async fn more_lanes(
         &self,
-        model: &Model,
-        like: &[Tensor],
+        profile: &ModelProfile,
         taken: BTreeSet<NodeId>,
         per_s: f64,
     ) -> Result<Vec<Planning>, String> {
         let (reply, lanes) = oneshot::channel();
-        let (model, like) = (model.clone(), like.to_vec());
-        let request = Request::MoreLanes { model, like, taken, per_s, reply };
+        let request = Request::MoreLanes { profile: profile.clone(), taken, per_s, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         lanes.await.map_err(|_| STOPPED.to_owned())
     }
@@ -168,14 +163,12 @@ impl Handle {
     /// What a planner would come to now for this model: a plan for each lane, none if it can't.
     pub(crate) async fn preview(
         &self,
-        model: &Model,
-        like: &[Tensor],
+        profile: &ModelProfile,
         planner: Planner,
         goal: Goal,
     ) -> Result<Vec<Proposal>, String> {
         let (reply, preview) = oneshot::channel();
-        let (model, like) = (model.clone(), like.to_vec());
-        let request = Request::Preview { model, like, planner, goal, reply };
+        let request = Request::Preview { profile: profile.clone(), planner, goal, reply };
         self.requests.send(request).await.map_err(|_| STOPPED)?;
         preview.await.map_err(|_| STOPPED.to_owned())
     }

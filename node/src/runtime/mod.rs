@@ -242,8 +242,6 @@ async fn run(settings: Settings, mut parts: Parts) {
     runtime.run().await;
 }
 
-/// Measures the node's speed. The swarm is polled meanwhile, since others may be dialling
-/// already; what it says is returned for later.
 /// What this machine can do.
 #[derive(Default)]
 struct Measured {
@@ -267,6 +265,8 @@ impl Measured {
     }
 }
 
+/// Measures the node's speed. The swarm is polled meanwhile, since others may be dialling
+/// already; what it says is returned for later.
 async fn calibrate(settings: &Settings, parts: &mut Parts) -> (Measured, Vec<NetEvent>) {
     let mut missed = Vec::new();
     if settings.offering == Offering::Nobody {
@@ -446,14 +446,10 @@ impl Runtime {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Open { model, like, planning, reply } => {
-                let Some(profile) = convert::model_profile(&model, &like) else {
-                    reply.send(None).ok();
-                    return;
-                };
+            Request::Open { model, profile, planning, reply } => {
                 let (number, news) = self.own.open(model.clone());
                 self.parts.loader.provide(number, model);
-                reply.send(Some((number, news))).ok();
+                reply.send((number, news)).ok();
                 let open =
                     starling_protocol::node::Command::Open { session: number, profile, planning };
                 self.feed(Input::Command(open));
@@ -468,21 +464,14 @@ impl Runtime {
                 self.feed(Input::Command(starling_protocol::node::Command::Close { session }));
                 self.end_session(session, "the session was closed");
             }
-            Request::Preview { model, like, planner, goal, reply } => {
-                let profile = convert::model_profile(&model, &like);
-                let preview =
-                    profile.map(|profile| self.node.preview(self.now(), &profile, planner, goal));
-                reply.send(preview.unwrap_or_default()).ok();
+            Request::Preview { profile, planner, goal, reply } => {
+                reply.send(self.node.preview(self.now(), &profile, planner, goal)).ok();
             }
-            Request::Lanes { model, like, planning, reply } => {
-                let profile = convert::model_profile(&model, &like);
-                let lanes = profile.map(|profile| self.node.lanes(self.now(), &profile, &planning));
-                reply.send(lanes.unwrap_or_else(|| vec![planning])).ok();
+            Request::Lanes { profile, planning, reply } => {
+                reply.send(self.node.lanes(self.now(), &profile, &planning)).ok();
             }
-            Request::MoreLanes { model, like, taken, per_s, reply } => {
-                let lanes = convert::model_profile(&model, &like)
-                    .map(|profile| self.node.more_lanes(self.now(), &profile, &taken, per_s));
-                reply.send(lanes.unwrap_or_default()).ok();
+            Request::MoreLanes { profile, taken, per_s, reply } => {
+                reply.send(self.node.more_lanes(self.now(), &profile, &taken, per_s)).ok();
             }
             Request::Snapshot(reply) => {
                 reply.send(handle::snapshot(&self.node)).ok();

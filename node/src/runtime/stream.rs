@@ -13,7 +13,8 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use starling_engine::{Model, Tensor};
 use starling_protocol::{
     NodeId,
-    dispatch::Dispatch,
+    dispatch::{self, Dispatch},
+    model::ModelProfile,
     session::{Agreement, Planning},
 };
 use tokio::{
@@ -26,6 +27,7 @@ use super::{
     handle::{Handle, SessionRequests},
     own::{Answer, SessionNews},
 };
+use crate::convert;
 
 /// A stream of inferences. Its sessions are closed when it is dropped.
 pub(crate) struct Stream {
@@ -53,11 +55,12 @@ impl Handle {
         let (wishes, wished) = mpsc::unbounded_channel();
         let (told, news) = mpsc::unbounded_channel();
         let (happened, happenings) = mpsc::unbounded_channel();
-        let lanes = self.lanes(model, like, &planning).await?;
+        let profile = convert::model_profile(model, like).ok_or("the model has no layers")?;
+        let lanes = self.lanes(&profile, &planning).await?;
         let mut driver = Driver {
             handle: self.clone(),
             model: model.clone(),
-            like: like.to_vec(),
+            profile,
             clock: Clock::start(),
             planning,
             shape: if lanes.len() > 1 { Shape::Agreeing } else { Shape::One },
@@ -117,7 +120,7 @@ impl Stream {
 struct Driver {
     handle: Handle,
     model: Model,
-    like: Vec<Tensor>,
+    profile: ModelProfile,
     clock: Clock,
     /// How it was asked to plan.
     planning: Planning,
@@ -203,7 +206,7 @@ impl Driver {
             Planning::Placed(_, nodes) => nodes.clone(),
             Planning::Fixed(_) | Planning::Matched(_) | Planning::By(..) => Vec::new(),
         };
-        let (session, mut news) = self.handle.session(&self.model, &self.like, planning).await?;
+        let (session, mut news) = self.handle.session(&self.model, &self.profile, planning).await?;
         let (number, happened) = (self.opened, self.happened.clone());
         self.opened += 1;
         tokio::spawn(async move {
@@ -290,7 +293,7 @@ impl Driver {
     }
 
     fn on_ready(&mut self, number: u16, ready: Agreement) {
-        let window = 2 * ready.pieces.len() + 1;
+        let window = dispatch::window(ready.pieces.len());
         self.dispatch.open(self.clock.now(), number, window, 1.0 / ready.rate());
         match self.joined.iter_mut().find(|(lane, _)| *lane == number) {
             Some((_, agreement)) => *agreement = ready,
@@ -330,7 +333,7 @@ impl Driver {
         taken.extend(self.lanes.values().flat_map(|lane| &lane.nodes));
         let agreed = self.lanes.values().filter_map(|lane| lane.agreement.as_ref());
         let per_s = agreed.map(Agreement::rate).sum();
-        let found = self.handle.more_lanes(&self.model, &self.like, taken, per_s).await;
+        let found = self.handle.more_lanes(&self.profile, taken, per_s).await;
         for planning in found.unwrap_or_default() {
             tracing::info!(lane = self.opened, "one more lane for the stream");
             if let Err(reason) = self.open(planning).await {

@@ -542,7 +542,7 @@ impl Node {
         if proposals.len() < 2 {
             return vec![planning.clone()];
         }
-        proposals.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
+        proposals.into_iter().map(Planning::as_proposed).collect()
     }
 
     /// With what lanes a stream may grow that has these nodes in its lanes already and is predicted
@@ -564,7 +564,7 @@ impl Node {
         if gain <= per_s * settings.gain_min {
             return Vec::new();
         }
-        found.into_iter().map(|lane| Planning::Placed(lane.plan, lane.order)).collect()
+        found.into_iter().map(Planning::as_proposed).collect()
     }
 
     /// What a session may look at.

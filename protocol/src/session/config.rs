@@ -10,7 +10,7 @@ use crate::{
     flock::{Flock, Known},
     id::NodeId,
     market::Terms,
-    partition::{self, Goal, Planner, Worker},
+    partition::{self, Goal, Planner, Proposal, Worker},
     plan::Plan,
     time::Timestamp,
     wire::{Ask, FailureReason},
@@ -139,6 +139,12 @@ pub enum Planning {
 }
 
 impl Planning {
+    /// A plan as a planner found it, at the nodes that it is sized for.
+    #[must_use]
+    pub fn as_proposed(proposal: Proposal) -> Self {
+        Planning::Placed(proposal.plan, proposal.order)
+    }
+
     /// Whether the plan is the caller's own: then there is no other.
     #[must_use]
     pub fn is_callers(&self) -> bool {

@@ -24,6 +24,7 @@ pub use report::{Agreement, PlacedPiece};
 use requests::Requests;
 
 use crate::{
+    dispatch,
     id::{BlobId, NodeId, SessionId},
     market::{Awarded, Bidder, Forecast},
     model::{ModelProfile, PieceProfile, Speed, Work},
@@ -415,9 +416,7 @@ impl Session {
             return;
         }
         let segments = self.plan.as_ref().map_or(1, Plan::segments);
-        // Enough to keep every segment busy and one input waiting at each.
-        let window = segments * 2 + 1;
-        for request in self.requests.start(now, window) {
+        for request in self.requests.start(now, dispatch::window(segments)) {
             let (session, epoch) = (self.id.number, self.epoch);
             out.push(Output::SendInput { session, epoch, request });
         }
