@@ -3,7 +3,10 @@
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 mod common;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use common::{Flock, asset, difference, finish, interrupt, json, npy, starling, wait};
 use serde_json::Value;
@@ -183,12 +186,7 @@ fn a_provider_of_strips_killed_under_load_costs_time_but_no_answer() {
 fn a_lane_killed_under_load_leaves_its_inferences_to_the_others() {
     // A picture takes such a link longer than the whole model takes any of the nodes.
     let mut flock = Flock::start_behind(3, 20);
-    let output = flock.dir.path().join("y.npy");
-    let mut command = flock.infer();
-    command.args(["--duration", "4", "--in-flight", "12", "--check"]);
-    command.arg(asset("chelsea.logits.npy")).arg("--output").arg(&output);
-    command.arg("--input").arg(asset("chelsea.input.npy"));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = checked_stream(&flock, &["--duration", "4"]);
     let victim = flock.first_hosting();
     std::thread::sleep(Duration::from_millis(1500));
     flock.nodes[victim].kill();
@@ -204,10 +202,7 @@ fn a_lane_killed_under_load_leaves_its_inferences_to_the_others() {
 #[test]
 fn when_all_lanes_are_lost_another_plan_takes_their_place() {
     let mut flock = Flock::start_behind(2, 20);
-    let mut command = flock.infer();
-    command.args(["--repeat", "300", "--in-flight", "12", "--check"]);
-    command.arg(asset("chelsea.logits.npy")).arg("--input").arg(asset("chelsea.input.npy"));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = checked_stream(&flock, &["--repeat", "300"]);
     flock.first_hosting();
     flock.add(20);
     flock.nodes[2].wait_for("joined");
@@ -224,16 +219,21 @@ fn when_all_lanes_are_lost_another_plan_takes_their_place() {
 #[test]
 fn a_node_that_joins_a_stream_gets_a_lane_of_it() {
     let mut flock = Flock::start_behind(2, 20);
-    let mut command = flock.infer();
-    command.args(["--duration", "12", "--in-flight", "12", "--check"]);
-    command.arg(asset("chelsea.logits.npy")).arg("--input").arg(asset("chelsea.input.npy"));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = checked_stream(&flock, &["--duration", "12"]);
     flock.first_hosting();
     flock.add(20);
     flock.nodes[2].wait_for("hosting");
     let report = json(&child.wait_with_output().expect("it ends"));
     assert!(providers(&report).contains(&flock.nodes[2].id), "{report}");
     assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+}
+
+/// A stream of one picture, each output of which is held against the reference.
+fn checked_stream(flock: &Flock, load: &[&str]) -> Child {
+    let mut command = flock.infer();
+    command.args(load).args(["--in-flight", "12", "--check"]).arg(asset("chelsea.logits.npy"));
+    command.arg("--input").arg(asset("chelsea.input.npy"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
 fn check_killed(plan: &[&str]) {
