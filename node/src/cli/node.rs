@@ -61,16 +61,21 @@ fn tell(json: bool, news: &News) {
                 calibrated(speed)
             });
         }
-        News::Hosting { piece, layers, model } => {
+        News::Hosting { piece, layers, model, memory } => {
             let (first, last) = (layers.first, layers.end - 1);
             let event = json!({
                 "event": "hosting",
                 "piece": piece.to_string(),
                 "layers": [first, last],
                 "model": model.to_string(),
+                "weight_bytes": memory.weights,
+                "activation_bytes": memory.activations,
             });
             say(json, &event, || {
-                format!("computing layers {first}-{last} of model {model} as piece {piece}")
+                let bytes = report::human((memory.weights + memory.activations) as f64);
+                format!(
+                    "computing layers {first}-{last} of model {model} as piece {piece}, {bytes}B"
+                )
             });
         }
         News::Dropped { piece } => {

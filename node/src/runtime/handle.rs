@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::Multiaddr;
-use starling_engine::{Model, Tensor};
+use starling_engine::{Memory, Model, Tensor};
 use starling_protocol::{
     ModelId, NodeId, PieceId,
     model::{ModelProfile, Speed},
@@ -62,7 +62,7 @@ pub(crate) enum News {
     /// It knows its speed now.
     Calibrated(Speed),
     /// A piece of a session has been loaded here.
-    Hosting { piece: PieceId, layers: LayerRange, model: ModelId },
+    Hosting { piece: PieceId, layers: LayerRange, model: ModelId, memory: Memory },
     /// A piece has been dropped.
     Dropped { piece: PieceId },
     /// Another node is here.

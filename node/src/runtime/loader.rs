@@ -4,12 +4,17 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 use libp2p_stream::Control;
-use starling_engine::{Bytes, Hash, LoadError, LoadOptions, Mapped, Model, Piece, WeightSource};
+use starling_engine::{
+    Bytes, Hash, LoadError, LoadOptions, Mapped, Memory, Model, Piece, WeightSource,
+};
 use starling_protocol::{
     BlobId, NodeId, PieceId,
     host::LoadOrder,
@@ -114,6 +119,8 @@ pub(super) struct Loader {
 /// has memory for the buffers of a few streams, and for one piece in the making.
 struct Shared {
     fetches: Semaphore,
+    /// Bytes of weights of all pieces that the node has agreed to compute, as they are in files.
+    promised: AtomicU64,
     /// The pieces that there are. Who has the lock makes one more.
     packing: tokio::sync::Mutex<Vec<Weak<Piece>>>,
 }
@@ -129,19 +136,22 @@ impl Loader {
         let (sessions, loaded, loading) = Default::default();
         let shared = Arc::new(Shared {
             fetches: Semaphore::new(FETCHES_AT_ONCE),
+            promised: AtomicU64::new(0),
             packing: tokio::sync::Mutex::default(),
         });
         Self { library, control, swarm, memory, options, shared, sessions, loaded, loading }
     }
 
     /// Carries out an order in the background. What comes of it is for
-    /// [`finish`](Self::finish).
+    /// [`finish`](Self::finish). The node has promised to hold so many bytes of weights by now.
     pub(super) fn load(
         &mut self,
         order: LoadOrder,
+        promised: u64,
         holders: Vec<NodeId>,
         inner: mpsc::UnboundedSender<Inner>,
     ) {
+        self.shared.promised.store(promised, Ordering::Relaxed);
         self.loaded.retain(|_, (piece, _)| piece.strong_count() > 0);
         let computed: Computed = (order.slice, order.rows.clone());
         let waiting = self.loading.entry(computed.clone()).or_default();
@@ -303,21 +313,17 @@ impl Fetching {
             .await?;
         let mut held = self.shared.packing.lock().await;
         held.retain(|piece| piece.strong_count() > 0);
-        let options = LoadOptions { memory: Some(self.memory_left(&held)), ..self.options };
+        let promised = self.shared.promised.load(Ordering::Relaxed);
+        let there = held.iter().filter_map(Weak::upgrade);
+        let there: Vec<(u64, Memory)> =
+            there.map(|piece| (piece.weight_bytes(), piece.memory())).collect();
+        let memory = Some(memory_left(self.memory, promised, total, &there));
+        let options = LoadOptions { memory, ..self.options };
         let made =
             tokio::task::spawn_blocking(move || prepare(&order, onnx, &Fetched(fetched), options));
         let made = made.await.map_err(|_| FailureReason::BadSlice)??;
         held.push(Arc::downgrade(&made.piece));
         Ok(made)
-    }
-
-    /// What `--memory` leaves beside these pieces, in bytes: above it, a piece is loaded with
-    /// kernels that take less.
-    fn memory_left(&self, held: &[Weak<Piece>]) -> u64 {
-        let held = held.iter().filter_map(|piece| Some(piece.upgrade()?.memory()));
-        held.fold(self.memory, |left, memory| {
-            left.saturating_sub(memory.weights + memory.activations)
-        })
     }
 
     /// From memory or disk, else from the first source that has it.
@@ -381,6 +387,17 @@ impl Fetching {
             });
         }
     }
+}
+
+/// What a node's memory leaves a piece with so many bytes of weights, beside pieces that are there
+/// and those that are promised and still to come. Above it, a piece is loaded with kernels that
+/// take less. `there` has each piece's weights as they are in files, and what it holds; in bytes.
+fn memory_left(memory: u64, promised: u64, weights: u64, there: &[(u64, Memory)]) -> u64 {
+    let counted = there.iter().fold(weights, |sum, (weights, _)| sum.saturating_add(*weights));
+    let to_come = promised.saturating_sub(counted);
+    there.iter().fold(memory.saturating_sub(to_come), |left, (_, held)| {
+        left.saturating_sub(held.weights).saturating_sub(held.activations)
+    })
 }
 
 struct Fetched(HashMap<Hash, Found>);
@@ -447,3 +464,23 @@ const SLICE_BYTES_MAX: u64 = 16 << 20;
 const FETCHES_AT_ONCE: usize = 4;
 /// How many holders besides the requester are asked for a blob.
 const HOLDERS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_kernels_take_no_memory_from_pieces_that_are_still_to_come() {
+        let fast = (7, Memory { weights: 28, activations: 2 });
+        let check = |promised: u64, there: &[(u64, Memory)], expected: u64| {
+            assert_eq!(memory_left(100, promised, 10, there), expected, "{promised} {there:?}");
+        };
+        check(10, &[], 100);
+        check(17, &[fast], 70);
+        check(80, &[], 30);
+        check(80, &[fast], 7);
+        // What is promised no longer may still be there.
+        check(10, &[fast], 70);
+        check(u64::MAX, &[fast], 0);
+    }
+}

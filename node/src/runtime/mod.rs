@@ -342,7 +342,8 @@ impl Runtime {
                 Output::Slice { session, plan } => self.slice(session, plan),
                 Output::Load(order) => {
                     let holders: Vec<NodeId> = self.node.flock().holders(order.model).collect();
-                    self.parts.loader.load(order, holders, self.parts.inner.clone());
+                    let promised = self.node.book().memory_promised();
+                    self.parts.loader.load(order, promised, holders, self.parts.inner.clone());
                 }
                 Output::Unload(piece) => {
                     self.guests.remove(&piece);
@@ -438,7 +439,8 @@ impl Runtime {
             }
             let (layers, model) = (loaded.order.layers, loaded.order.model);
             self.remember_model(model);
-            self.parts.news.send(News::Hosting { piece, layers, model }).ok();
+            let memory = loaded.piece.memory();
+            self.parts.news.send(News::Hosting { piece, layers, model, memory }).ok();
             self.guests.insert(loaded);
         });
         self.feed(Input::Loaded { piece, epoch, result });

@@ -168,10 +168,16 @@ impl Book {
         self.holdings.get(piece).is_some_and(|holding| holding.attempt == attempt)
     }
 
+    /// Bytes of weights of the held pieces.
+    #[must_use]
+    pub fn memory_promised(&self) -> u64 {
+        self.weights_above(Nats(i64::MIN))
+    }
+
     /// Bytes of weights that the held pieces leave free.
     #[must_use]
     pub fn memory_free(&self) -> u64 {
-        self.config.memory.saturating_sub(self.weights_above(Nats(i64::MIN)))
+        self.config.memory.saturating_sub(self.memory_promised())
     }
 
     /// How long an award holds.
@@ -344,7 +350,7 @@ impl Book {
         self.holdings.insert(piece, holding);
         self.by_level.insert((level, piece));
         self.leases_run_until = self.leases_run_until.min(lease_until);
-        while self.weights_above(Nats(i64::MIN)) > self.config.memory {
+        while self.memory_promised() > self.config.memory {
             evicted.extend(self.evict_lowest());
         }
         Verdict::Accepted { evicted }
