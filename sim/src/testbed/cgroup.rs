@@ -127,6 +127,17 @@ impl Groups {
         read(&self.memory(machine).join(file)).ok()?.trim().parse().ok()
     }
 
+    /// The memory that a machine's processes have for themselves now, in bytes, without what backs
+    /// files. Nothing where the system doesn't say.
+    pub(super) fn memory_own(&self, machine: usize) -> Option<u64> {
+        let entry = match self.hierarchies {
+            Hierarchies::V1 { .. } => "total_rss ",
+            Hierarchies::V2(_) => "anon ",
+        };
+        let text = read(&self.memory(machine).join("memory.stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(entry))?.trim().parse().ok()
+    }
+
     fn cpu(&self, machine: usize) -> PathBuf {
         match &self.hierarchies {
             Hierarchies::V1 { cpu: folder, .. } | Hierarchies::V2(folder) => {
@@ -302,8 +313,10 @@ mod tests {
         write(&group.join("memory.peak"), "4096\n").expect("written");
         assert_eq!(groups.cpu_seconds(machine).expect("there"), 2.5);
         assert_eq!(groups.memory_peak(machine), Some(4096));
+        write(&group.join("memory.stat"), "anon 1024\nfile 3072\n").expect("written");
+        assert_eq!(groups.memory_own(machine), Some(1024));
         assert_eq!(groups.entrances(machine), [group.join("cgroup.procs")]);
-        for file in ["cpu.max", "memory.max", "cpu.stat", "memory.peak"] {
+        for file in ["cpu.max", "memory.max", "cpu.stat", "memory.peak", "memory.stat"] {
             fs::remove_file(group.join(file)).expect("there");
         }
         for file in ["cgroup.subtree_control", "cpu.weight"] {

@@ -47,7 +47,7 @@ fn inferences(report: &Report) -> String {
 
 fn boards(report: &Report) -> String {
     let head = "board,cores,memory_mib,link_mbit,claimed_per_s,alone_per_s,pieces,busy,sent_bytes,\
-                received_bytes,memory_peak_bytes\n";
+                received_bytes,memory_peak_bytes,own_peak_bytes,held_peak_bytes\n";
     let or_nothing = |figure: Option<f64>| figure.map(|x| x.to_string()).unwrap_or_default();
     let row = |board: &super::BoardReport| {
         let limits = board.limits;
@@ -63,6 +63,8 @@ fn boards(report: &Report) -> String {
             board.sent_bytes.to_string(),
             board.received_bytes.to_string(),
             or_nothing(board.memory_peak_bytes.map(|bytes| bytes as f64)),
+            or_nothing(board.own_peak_bytes.map(|bytes| bytes as f64)),
+            board.held_peak_bytes.to_string(),
         ];
         fields.join(",") + "\n"
     };
@@ -169,7 +171,7 @@ mod tests {
             ("report.json", "\"of_bound\": 0.5"),
             ("report.txt", "50 % of the bound"),
             ("inferences.csv", "s,3.0000,103.000,1e-6\n"),
-            ("boards.csv", "a,0.5,100,80,2,4,1,0.8000,1,2,1048576\n"),
+            ("boards.csv", "a,0.5,100,80,2,4,1,0.8000,1,2,1048576,524288,0\n"),
             ("busy.csv", "at_s,a,b\n10.000,0.8000,0.8000\n"),
             ("throughput-over-time.svg", "b freezes"),
             ("latency-over-time.svg", "milliseconds"),

@@ -1,7 +1,7 @@
 //! What the processes of a testbed say, kept as it comes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,10 @@ pub(super) struct NodeLog {
     pub(super) speed: Vec<u64>,
     /// Whom it is connected to.
     pub(super) knows: BTreeSet<String>,
+    /// Bytes of its pieces as they are loaded, weights and activations.
+    pub(super) holds: BTreeMap<String, u64>,
+    /// The most that these came to.
+    pub(super) held_bytes: u64,
 }
 
 /// What a session has said so far.
@@ -48,7 +52,9 @@ pub(super) struct Placed {
     pub(super) end: u16,
     /// Where it is.
     pub(super) provider: String,
-    /// What the planner expects it to take, in milliseconds.
+    /// Its part of the provider's time.
+    pub(super) share: f64,
+    /// What the planner expects it to take with that, in milliseconds.
     pub(super) predicted_ms: f64,
 }
 
@@ -76,6 +82,11 @@ pub(super) struct PieceTime {
 }
 
 impl NodeLog {
+    /// What pieces held before counts no longer.
+    pub(super) fn forget_peak(&mut self) {
+        self.held_bytes = self.holds.values().sum();
+    }
+
     pub(super) fn hear(&mut self, line: &Value) {
         match line["event"].as_str() {
             Some("started") => self.id = text(&line["node"]),
@@ -88,6 +99,15 @@ impl NodeLog {
             }
             Some("left") => {
                 self.knows.remove(&text(&line["node"]));
+            }
+            Some("hosting") => {
+                let bytes = |field: &str| line[field].as_u64().unwrap_or(0);
+                let all = bytes("weight_bytes") + bytes("activation_bytes");
+                self.holds.insert(text(&line["piece"]), all);
+                self.held_bytes = self.held_bytes.max(self.holds.values().sum());
+            }
+            Some("dropped") => {
+                self.holds.remove(&text(&line["piece"]));
             }
             // What else it says is for people.
             _ => {}
@@ -145,6 +165,7 @@ fn placed(piece: &Value) -> Option<Placed> {
         first: layer(0)?,
         end: layer(1)?.checked_add(1)?,
         provider: text(&piece["provider"]),
+        share: number(&piece["share"]),
         predicted_ms: number(&piece["predicted_ms"]),
     })
 }
@@ -212,8 +233,14 @@ mod tests {
         let piece = json!({"layers": [0, 4], "provider": "n1", "share": 1.0, "predicted_ms": 2.5});
         log.hear(now, &json!({"event": "ready", "pieces": [piece]}));
         assert!(log.is_ready());
-        let expected =
-            Placed { lane: 0, first: 0, end: 5, provider: "n1".to_owned(), predicted_ms: 2.5 };
+        let expected = Placed {
+            lane: 0,
+            first: 0,
+            end: 5,
+            provider: "n1".to_owned(),
+            share: 1.0,
+            predicted_ms: 2.5,
+        };
         assert_eq!(log.plans[0], [expected]);
         let time = json!({"piece": 0, "provider": "n1", "network_ms": 1.0, "queue_ms": 2.0,
             "compute_ms": 3.0});

@@ -29,6 +29,8 @@ pub(super) struct Measured {
     pub(super) granted: Vec<f64>,
     /// The most memory of each board.
     pub(super) memory: Vec<Option<u64>>,
+    /// The most that each board's processes had for themselves since the sessions began to open.
+    pub(super) own_memory: Vec<Option<u64>>,
     /// From time to time, from zero to the end.
     pub(super) samples: Vec<Sample>,
     /// What happened, as it was said, and when.

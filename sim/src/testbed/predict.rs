@@ -368,6 +368,7 @@ mod tests {
             end,
             provider: provider.to_owned(),
             predicted_ms: 0.0,
+            share: 1.0,
         };
         let plans = vec![vec![piece(0, 1, "n1"), piece(1, 2, "n0")]];
         let layer = json!({"work": [10, 0, 0, 0, 0], "weight_bytes": 5});
@@ -382,6 +383,7 @@ mod tests {
             traffic: vec![Traffic::default(); 3],
             granted: vec![1.0; 2],
             memory: vec![None; 2],
+            own_memory: vec![None; 2],
             samples: Vec::new(),
             happened: Vec::new(),
             idle: None,

@@ -157,8 +157,10 @@ pub struct PieceReport {
     pub layers: [u16; 2],
     /// Where it was.
     pub board: String,
-    /// What the planner expected: transfers and compute, shared as it is.
+    /// What the planner expected: transfers and compute, shared with the board's other pieces.
     pub predicted_ms: f64,
+    /// Its part of the board's time among them.
+    pub share: f64,
     /// From the first byte of its input to the last.
     pub network_ms: f64,
     /// Waiting for the processor.
@@ -188,6 +190,10 @@ pub struct BoardReport {
     pub received_bytes: u64,
     /// The most memory that it used, files that it had read included.
     pub memory_peak_bytes: Option<u64>,
+    /// The most that its processes had for themselves, without files, since sessions opened.
+    pub own_peak_bytes: Option<u64>,
+    /// The most that its pieces held of that, weights and activations, as the engine counts.
+    pub held_peak_bytes: u64,
 }
 
 impl Report {
@@ -239,6 +245,8 @@ fn board_of(scenario: &Scenario, measured: &Measured, board: usize) -> BoardRepo
         sent_bytes: traffic.sent,
         received_bytes: traffic.received,
         memory_peak_bytes: measured.memory[board],
+        own_peak_bytes: measured.own_memory[board],
+        held_peak_bytes: measured.nodes[board].held_bytes,
     }
 }
 
@@ -270,6 +278,7 @@ fn session_of(
             layers: [piece.first, piece.end - 1],
             board: board(&piece.provider),
             predicted_ms: piece.predicted_ms,
+            share: piece.share,
             network_ms: median(|time| time.network_ms),
             queue_ms: median(|time| time.queue_ms),
             compute_ms: median(|time| time.compute_ms),
@@ -453,6 +462,7 @@ pub(super) mod tests {
             end,
             provider: provider.to_owned(),
             predicted_ms: 5.0,
+            share: 1.0,
         };
         let time = |piece, provider: &str, compute_ms| PieceTime {
             piece,
@@ -486,6 +496,7 @@ pub(super) mod tests {
             traffic: vec![Traffic { sent: 1, received: 2 }; 3],
             granted: vec![5.0, 2.5],
             memory: vec![Some(1 << 20), None],
+            own_memory: vec![Some(1 << 19), None],
             samples: vec![
                 Sample { at_s: 0.0, used: vec![1.0, 1.0] },
                 Sample { at_s: 10.0, used: vec![5.0, 3.0] },

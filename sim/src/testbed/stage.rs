@@ -53,6 +53,7 @@ pub(super) struct Stage<'a> {
     dead: Vec<bool>,
     traffic: Vec<Traffic>,
     granted: Granted,
+    own_memory: Vec<Option<u64>>,
     samples: Vec<Sample>,
     happened: Vec<(f64, String)>,
     ticks: Option<Ticks>,
@@ -119,6 +120,7 @@ impl<'a> Stage<'a> {
             dead: vec![false; scenario.machines().len()],
             traffic: Vec::new(),
             granted: Granted::new(cores.map(Option::unwrap_or_default).collect(), now),
+            own_memory: vec![None; boards],
             samples: Vec::new(),
             happened: Vec::new(),
             ticks: None,
@@ -161,6 +163,8 @@ impl<'a> Stage<'a> {
     pub(super) fn play(&mut self, say: Say<'_>) -> Result<(), Failure> {
         let scenario = self.scenario;
         let mut timeline = Timeline::new(scenario);
+        // Boards have had the whole model before.
+        self.nodes.iter_mut().for_each(NodeLog::forget_peak);
         let limit = Instant::now() + seconds(scenario.run.limit_s);
         let first = timeline.first_sessions();
         for session in &first {
@@ -171,6 +175,7 @@ impl<'a> Stage<'a> {
         };
         while !first.iter().all(|session| ready(self, session)) {
             self.listen(Instant::now() + LOOK_EVERY)?;
+            self.look_at_memory();
             self.check_limit(limit)?;
         }
         self.begin_measuring()?;
@@ -183,6 +188,7 @@ impl<'a> Stage<'a> {
                 }
             }
             self.listen(Instant::now() + LOOK_EVERY)?;
+            self.look_at_memory();
             self.sample_if_due()?;
             self.check_limit(limit)?;
         }
@@ -205,6 +211,7 @@ impl<'a> Stage<'a> {
             traffic: std::mem::take(&mut self.traffic),
             granted: std::mem::take(&mut self.granted.seconds),
             memory: boards.map(|board| self.groups.memory_peak(board)).collect(),
+            own_memory: std::mem::take(&mut self.own_memory),
             samples: std::mem::take(&mut self.samples),
             happened: std::mem::take(&mut self.happened),
             idle: self.idle,
@@ -428,6 +435,12 @@ impl<'a> Stage<'a> {
         let used = self.used()?;
         self.samples.push(Sample { at_s: self.zero.elapsed().as_secs_f64(), used });
         Ok(())
+    }
+
+    fn look_at_memory(&mut self) {
+        for (board, most) in self.own_memory.iter_mut().enumerate() {
+            *most = (*most).max(self.groups.memory_own(board));
+        }
     }
 
     /// The core seconds of each board so far.

@@ -69,7 +69,7 @@ fn pieces(pieces: &[PieceReport]) -> String {
             "  {:>4}{layers:>9}  {:<14}{:>12.1}{:>12.1}{:>10.1}{:>12.1}\n",
             piece.lane,
             piece.board,
-            piece.predicted_ms,
+            piece.predicted_ms * piece.share,
             piece.network_ms,
             piece.queue_ms,
             piece.compute_ms
@@ -83,14 +83,14 @@ fn boards(report: &Report) -> String {
         "\n  {:<14}{:>7}{:>9}{:>10}{:>9}",
         "board", "cores", "Mbit/s", "claims/s", "alone/s"
     ) + &format!(
-        "{:>8}{:>8}{:>10}{:>10}{:>8}\n",
-        "pieces", "busy", "sent MB", "recv MB", "MiB"
+        "{:>8}{:>8}{:>10}{:>10}{:>8}{:>6}{:>7}\n",
+        "pieces", "busy", "sent MB", "recv MB", "MiB", "own", "pieces"
     );
     let row = |board: &BoardReport| {
         let limits = board.limits;
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         format!(
-            "  {:<14}{:>7}{:>9}{:>10}{:>9}{:>8}{:>6.0} %{:>10.1}{:>10.1}{:>8}\n",
+            "  {:<14}{:>7}{:>9}{:>10}{:>9}{:>8}{:>6.0} %{:>10.1}{:>10.1}{:>8}{:>6}{:>7}\n",
             board.name,
             or_dash(limits.cores, |cores| format!("{cores:.3}")),
             limits.link_mbit,
@@ -101,6 +101,8 @@ fn boards(report: &Report) -> String {
             megabytes(board.sent_bytes),
             megabytes(board.received_bytes),
             or_dash(board.memory_peak_bytes, |bytes| (bytes >> 20).to_string()),
+            or_dash(board.own_peak_bytes, |bytes| (bytes >> 20).to_string()),
+            board.held_peak_bytes >> 20,
         )
     };
     head + &report.boards.iter().map(row).collect::<String>()
