@@ -81,7 +81,11 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return fail(&Failure(format!("--log {}: {error}", cli.log))),
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(crate::work::let_packets_gather)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure(format!("can't start: {error}"))),
     };
