@@ -277,8 +277,11 @@ impl Case<'_> {
         let busy = self.workers.iter().enumerate().map(|(at, worker)| {
             let tasks = segments.iter().flatten().filter(|task| task.worker == at);
             let ends = |all: &&Transfer| all.from == worker.node || all.to == worker.node;
-            let bytes: u64 = transfers.iter().filter(ends).map(|all| all.bytes).sum();
-            tasks.map(|task| task.seconds).sum::<f64>() + worker.handling(bytes)
+            let (bytes, frames) = transfers
+                .iter()
+                .filter(ends)
+                .fold((0, 0), |(bytes, frames), all| (bytes + all.bytes, frames + 1));
+            tasks.map(|task| task.seconds).sum::<f64>() + worker.handling(bytes, frames)
         });
         busy.fold(self.busiest_link(&transfers), f64::max)
     }

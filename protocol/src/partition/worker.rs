@@ -75,12 +75,13 @@ impl Worker {
     /// Seconds of its processor for each inference of a stream: to compute the piece, and to handle
     /// what comes and goes.
     pub(super) fn working(&self, piece: &PieceProfile) -> f64 {
-        self.computing(piece) + self.handling(piece.bytes_in.saturating_add(piece.bytes_out))
+        self.computing(piece) + self.handling(piece.bytes_in.saturating_add(piece.bytes_out), 2)
     }
 
-    /// Seconds of its processor to take these bytes in or to send them: to encrypt and to copy.
-    pub(super) fn handling(&self, bytes: u64) -> f64 {
-        bytes as f64 * self.provider.byte_seconds * self.load()
+    /// Seconds of its processor to take these bytes in or to send them, in so many frames: to encrypt
+    /// and to copy, and to wake up for each frame and answer it.
+    pub(super) fn handling(&self, bytes: u64, frames: usize) -> f64 {
+        (bytes as f64 + frames as f64 * FRAME_BYTES) * self.provider.byte_seconds * self.load()
     }
 
     /// Bytes per second of our share of its link.
@@ -96,6 +97,10 @@ impl Worker {
         f64::from(self.sharers.max(1))
     }
 }
+
+/// A frame of a few bytes costs a processor as much as a large one's bytes do, this many: 17 us
+/// where a byte costs 1 ns, and the same again for the credit that goes back.
+const FRAME_BYTES: f64 = 32e3;
 
 /// Seconds of some bytes at a rate; no bytes take no time at any.
 pub(super) fn transfer(bytes: u64, rate: f64) -> f64 {
