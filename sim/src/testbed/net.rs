@@ -57,7 +57,7 @@ impl Lan {
     /// what is sent to it at the switch.
     pub(super) fn set_rate(&self, machine: usize, link_mbit: f64) -> Result<(), Failure> {
         let bits_per_s = link_mbit * 1e6;
-        let burst = (bits_per_s / 8.0 * BURST_S).max(BURST_MIN);
+        let burst = (bits_per_s / 8.0 * BURST_S).clamp(BURST_MIN, BURST_MAX);
         let shape =
             format!("root tbf rate {bits_per_s:.0}bit burst {burst:.0} latency {QUEUE_MS}ms");
         for (namespace, device) in
@@ -141,8 +141,11 @@ fn bridge(number: usize) -> String {
 
 /// A machine's end of its cable.
 const CABLE: &str = "eth0";
-/// What may pass at once: as much as the link carries in a millisecond, and ten packets at least.
-const BURST_S: f64 = 0.001;
+/// What may pass at once, as a time and in bytes: what the system hands to a link in one piece, if it
+/// lets cards cut it into packets. Less, and this machine would be busy with a timer for every
+/// packet, which no board is, at the expense of whichever board computes just then.
+const BURST_S: f64 = 0.0026;
 const BURST_MIN: f64 = 15_140.0;
+const BURST_MAX: f64 = 131_072.0;
 /// What the queue before a link holds, as a time; more is dropped, as any switch does.
 const QUEUE_MS: u32 = 50;
