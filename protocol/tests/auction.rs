@@ -6,6 +6,7 @@ use quickcheck::{QuickCheck, quickcheck};
 use starling_protocol::{
     Nats, NodeId, SessionId, Timestamp,
     market::{Bidder, Candidate, Moving, Terms},
+    nats::slot_cost,
     testing::{
         Instance, Mischief, Openings, Outcome, check_outcome, node_id, run_auction,
         run_auction_from,
@@ -156,6 +157,25 @@ fn pieces_without_places_spread_over_slots_that_are_nearly_as_good() {
     }
     assert!(bid_at.len() > 5, "{} providers", bid_at.len());
     assert!(bid_at.iter().all(|node| (0..13).any(|n| node_id(n) == *node)), "within eps alone");
+}
+
+/// A full provider's lowest level may be just what its next slot would cost. A piece that takes it
+/// for an open slot is refused there, and hears of no other price.
+#[test]
+fn a_full_provider_that_seems_to_have_a_slot_is_asked_once() {
+    let (here, elsewhere, mut bidder) = one_of_two();
+    let next_slot = slot_cost(2).to_f64();
+    let quote = asks(here, next_slot, 1.35, 1);
+    let mut bid = || {
+        let bids = bidder.poll(Timestamp(0), Duration::MAX, &quote, &|_| None);
+        let (to, Message::Bid { level, attempt, .. }) = bids[0] else { panic!("{bids:?}") };
+        bidder.on_outbid(to, 0, attempt);
+        (to, level.to_f64())
+    };
+    let ((first, level), (second, enough)) = (bid(), bid());
+    assert_eq!((first, second), (here, elsewhere));
+    assert!(level >= next_slot && level < next_slot + 0.05, "enough for an open slot alone");
+    assert!(enough >= 1.35 + 0.05, "enough to turn somebody out");
 }
 
 /// The award of a lower bid for a piece's own place may come after the news that this bid was

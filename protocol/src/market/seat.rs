@@ -347,7 +347,7 @@ impl Seat {
     ///
     /// Open slots that are worse by less than eps will do as well, for what they are worse by less.
     /// Pieces that lose their places together see the same best slot, so each takes another of
-    /// these. Where prices are expected to rise, they are no slots yet.
+    /// these: with its first bid, no later, and none that reviews its place.
     fn choose(
         &self,
         rules: Rules,
@@ -363,13 +363,25 @@ impl Seat {
             return None;
         }
         let near = |offer: &&Offer<'_>| offer.open && offer.value + rules.terms.eps > most;
-        let slot = offers.iter().filter(near).max_by_key(tie).filter(|_| rules.demand == 0);
+        let slot =
+            offers.iter().filter(near).max_by_key(tie).filter(|_| self.spreads(rules, prices));
         let Candidate { provider, log_rate } = *slot.unwrap_or(best).candidate;
         let others = offers.iter().filter(|offer| offer.candidate.provider != provider);
         let second = others.map(|offer| offer.value).max();
         let more = rules.terms.eps + self.haste(rules);
         let level = second.map_or(rules.cap, |second| log_rate - second + more);
         Some((provider, level.min(rules.cap)))
+    }
+
+    /// Whether it takes a slot that is only nearly the best.
+    ///
+    /// A full provider whose lowest level happens to be what a next slot would cost can't be told
+    /// from one that has that slot. It refuses such a bid, and its price stays: asked again, it
+    /// would refuse again, for ever. Where prices are expected to rise, there are no slots yet. And
+    /// whoever leaves a place has to gain what it leaves for.
+    fn spreads(&self, rules: Rules, prices: &Prices) -> bool {
+        let asked = matches!(prices, Prices::AsAsked);
+        asked && self.refusals == 0 && rules.demand == 0
     }
 
     fn offers(
@@ -391,7 +403,7 @@ struct Offer<'a> {
     candidate: &'a Candidate,
     /// Rate less price.
     value: Nats,
-    /// Whether a slot is the cheapest there, so that nobody need be turned out.
+    /// Whether a slot is the cheapest there, so that nobody need be turned out; or so it seems.
     open: bool,
 }
 
