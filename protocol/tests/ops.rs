@@ -67,6 +67,25 @@ fn pieces_that_go_round_in_a_long_circle_come_to_rest() {
     check(&rates, &[3, 1, 3, 1], 1, vec![rate(67, 49, -5)]);
 }
 
+/// Two of six providers leave, and there are just enough slots for all. As long as one is held for
+/// nobody, all prices go up to the cap.
+#[test]
+fn prices_that_went_up_to_the_cap_come_down() {
+    let rates: [&[Option<i64>]; 6] = [
+        &[Some(180), Some(0), None, Some(0), Some(2000), Some(1000)],
+        &[Some(408), Some(2300), Some(0), Some(2000), Some(0), Some(0)],
+        &[None, Some(1112), Some(0), Some(2000), Some(948), Some(0)],
+        &[Some(0), Some(-1000), Some(0), Some(0), Some(-496), Some(0)],
+        &[Some(1768), Some(-200), Some(0), None, Some(2000), Some(0)],
+        &[Some(0), Some(0), Some(0), Some(0), Some(0), Some(1000)],
+    ];
+    let mut schedule = vec![Op::Deliver(3), Op::Duplicate(81)];
+    schedule.extend([1, 179, 1, 0, 2].map(Op::Deliver));
+    schedule.extend([Op::Leave(254), Op::Deliver(2), Op::Leave(89)]);
+    schedule.extend([83, 47, 156, 111, 61, 213].map(Op::Pass));
+    check_with_gaps(&rates, &[3, 2, 1, 0, 1, 1], 1, schedule);
+}
+
 /// Places of a requester that has begun again are held for a while, so that all others are wanted;
 /// a level comes to be what the next slot would cost, at a provider that has no next slot.
 #[test]
@@ -96,8 +115,16 @@ fn rate(piece: u8, provider: u8, quarters: i8) -> Op {
 
 /// A market with these rates, in thousandths, survives this and comes to rest.
 fn check(rates: &[&[i64]], capacity: &[u16], pieces_each: u8, schedule: Vec<Op>) {
-    let log_rates = rates.iter().map(|row| row.iter().map(|rate| Some(Nats(rate * 1_000_000))));
-    let log_rates = log_rates.map(Iterator::collect).collect();
+    let rates: Vec<Vec<_>> =
+        rates.iter().map(|row| row.iter().copied().map(Some).collect()).collect();
+    let rates: Vec<&[Option<i64>]> = rates.iter().map(Vec::as_slice).collect();
+    check_with_gaps(&rates, capacity, pieces_each, schedule);
+}
+
+/// The same, where some pairs are infeasible.
+fn check_with_gaps(rates: &[&[Option<i64>]], capacity: &[u16], pieces_each: u8, schedule: Vec<Op>) {
+    let nats = |rate: &Option<i64>| rate.map(|rate| Nats(rate * 1_000_000));
+    let log_rates = rates.iter().map(|row| row.iter().map(nats).collect()).collect();
     let instance = Instance { log_rates, capacity: capacity.to_vec() };
     let schedule = Schedule(schedule);
     let trial = Trial { instance, pieces_each, weights: Vec::new(), memory: 0, schedule };

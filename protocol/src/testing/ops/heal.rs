@@ -203,7 +203,9 @@ fn rest(reviews: u32) -> Duration {
 /// Very few markets need as many.
 const REVIEWS_RESTED: u32 = 1000;
 const DELIVERIES_MAX: u32 = 100_000;
-const REVIEWS_MAX: u32 = 2000;
+/// Prices that went up to the cap while places were held for nobody come down by little more than
+/// eps at a time, at one provider after the other: six times 70 nats, a twentieth each.
+const REVIEWS_MAX: u32 = 10_000;
 /// As sessions do.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Less than a lease.
