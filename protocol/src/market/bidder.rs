@@ -9,10 +9,8 @@ use crate::{
     id::{NodeId, PieceId, SessionId},
     market::{
         Opening, Terms,
-        seat::{
-            Aside, Candidate, Haste, Moving, Offered, Rules, Seat, SeatState, Standing, Turn, Won,
-            silent,
-        },
+        offer::{Aside, Haste, Moving, Offered, Rules, Standing, Turn, Won, silent},
+        seat::{Candidate, Seat, SeatState, message},
     },
     time::Timestamp,
     wire::{Ask, Lease, Message},
@@ -41,10 +39,10 @@ pub enum Awarded {
 /// The bids for the pieces of one session.
 #[derive(Clone, Debug)]
 pub struct Bidder {
-    session: SessionId,
-    rules: Rules,
+    pub(super) session: SessionId,
+    pub(super) rules: Rules,
     attempt_floor: u32,
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
 }
 
 impl Bidder {
@@ -64,7 +62,13 @@ impl Bidder {
             .map(|(weight_bytes, candidates)| Seat::new(terms, attempt, weight_bytes, candidates));
         Self {
             session,
-            rules: Rules { terms, cap: terms.cap(providers), haste: Haste::None },
+            rules: Rules {
+                terms,
+                cap: terms.cap(providers),
+                haste: Haste::None,
+                demand: 0,
+                providers,
+            },
             attempt_floor: attempt,
             seats: seats.collect(),
         }
@@ -226,13 +230,15 @@ impl Bidder {
     }
 
     /// Holds every place against the prices of today (eps-complementary slackness), and returns
-    /// the bids of the pieces that would gain more elsewhere than eps and what a move costs.
+    /// the bids of the pieces that would gain more elsewhere than eps and what a move costs. From
+    /// then on nobody [expects](Self::expect) prices to rise.
     pub fn review(
         &mut self,
         now: Timestamp,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         moving: Moving,
     ) -> Vec<(NodeId, Message)> {
+        self.rules.demand = 0;
         let (session, rules) = (self.session, self.rules);
         let mover = self.mover(quote, moving);
         let mut bids = Vec::new();
@@ -281,7 +287,7 @@ impl Bidder {
     /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
     /// among its candidates.
     pub fn set_candidates(&mut self, providers: usize, candidates: Vec<Vec<Candidate>>) {
-        self.rules.cap = self.rules.terms.cap(providers);
+        (self.rules.cap, self.rules.providers) = (self.rules.terms.cap(providers), providers);
         for (seat, candidates) in self.seats.iter_mut().zip(candidates) {
             seat.set_candidates(self.rules.terms, candidates);
         }
@@ -482,17 +488,4 @@ impl Bidder {
         let second = self.asides().filter(|(_, aside)| aside.won == Won::NotYet);
         first.chain(second.map(|(_, aside)| &aside.bid))
     }
-}
-
-fn message(session: SessionId, index: u16, seat: &Seat, bid: &Offered) -> (NodeId, Message) {
-    let keeps = match seat.state {
-        SeatState::Held { provider, attempt, .. } if provider == bid.provider => Some(attempt),
-        SeatState::Held { .. }
-        | SeatState::Open
-        | SeatState::Bidding(_)
-        | SeatState::Infeasible => None,
-    };
-    let (attempt, level, weight_bytes) = (bid.attempt, bid.level, seat.weight_bytes);
-    let (session, claim) = (session.number, bid.claim);
-    (bid.provider, Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim })
 }

@@ -11,8 +11,11 @@
 mod bidder;
 mod book;
 mod exchange;
+mod expected;
+mod falling;
 mod forecast;
 mod migration;
+mod offer;
 mod prices;
 mod seat;
 
@@ -21,8 +24,9 @@ pub use book::{Bid, Book, BookConfig, Holding, Runs, Verdict};
 pub use exchange::Pair;
 pub use forecast::{Forecast, Opening, Stall};
 pub use migration::MigrationCost;
+pub use offer::{Moving, Offered};
 pub use prices::{News, Prices};
-pub use seat::{Candidate, Moving, Offered, SeatState};
+pub use seat::{Candidate, SeatState};
 
 use crate::nats::{Nats, slot_cost};
 

@@ -7,11 +7,14 @@ use std::{
 };
 
 use crate::{
-    id::{NodeId, PieceId, tie_break},
-    market::{Opening, Terms},
+    id::{NodeId, PieceId, SessionId, tie_break},
+    market::{
+        Opening, Terms,
+        offer::{Aside, Haste, Moving, Offered, Rules, Standing, Turn, Won},
+    },
     nats::{Nats, slot_cost},
     time::Timestamp,
-    wire::{Ask, Claim},
+    wire::{Ask, Claim, Message},
 };
 
 /// A provider as a piece sees it: `ln r_ij`.
@@ -56,59 +59,6 @@ impl SeatState {
     }
 }
 
-/// A bid that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offered {
-    /// To whom.
-    pub provider: NodeId,
-    /// Rises with every bid of the piece.
-    pub attempt: u32,
-    /// At which level.
-    pub level: Nats,
-    /// When it was last sent.
-    pub sent: Timestamp,
-    /// How often it was sent.
-    pub sends: u32,
-    /// What it may take.
-    pub claim: Claim,
-}
-
-/// How free a piece is to move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moving {
-    /// It has not been loaded: a move costs nothing, and the auction is still on.
-    Free,
-    /// It runs: it moves for more than a move costs, and turns nobody out for it.
-    Running,
-}
-
-/// Whose turn it is to move. Two pieces that leave one provider together would each reckon with
-/// the other's staying, find it wrong, and come back together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Another,
-    Ours,
-}
-
-/// A second place beside the one that is held: make before break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Aside {
-    pub(super) bid: Offered,
-    pub(super) won: Won,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Doubtful,
-    Sure,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Won {
-    NotYet,
-    Yes,
-}
-
 /// One piece of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
@@ -119,6 +69,8 @@ pub(super) struct Seat {
     pub(super) weight_bytes: u64,
     pub(super) attempt: u32,
     pub(super) bids: u32,
+    /// The most that it offered for the place that it has, to keep it.
+    pub(super) defended: Nats,
     /// Refusals for the level's sake since it last had a place.
     pub(super) refusals: u32,
     pub(super) state: SeatState,
@@ -144,6 +96,7 @@ impl Seat {
             weight_bytes,
             attempt,
             bids: 0,
+            defended: Nats::ZERO,
             refusals: 0,
             state: SeatState::Open,
             aside: None,
@@ -169,6 +122,7 @@ impl Seat {
     /// It has lost its place: it goes to its second one, waits for that, or bids.
     pub(super) fn reopen(&mut self) {
         self.standing = Standing::Sure;
+        self.defended = Nats::ZERO;
         self.state = match self.aside.take() {
             Some(Aside { bid, won: Won::Yes }) => {
                 let Offered { provider, attempt, level, .. } = bid;
@@ -206,9 +160,10 @@ impl Seat {
         opening: Option<Opening>,
     ) -> Option<Offered> {
         self.excluded.retain(|_, until| *until > now);
-        let chosen = self
-            .forecast(rules, quote, opening)
-            .or_else(|| self.choose(rules, piece, quote, &Prices::AsAsked));
+        let chosen = self.forecast(rules, quote, opening).or_else(|| {
+            let expected = self.expected(rules, quote);
+            self.choose(rules, piece, &|node| expected.ask(node, quote), &Prices::AsAsked)
+        });
         let Some((provider, level)) = chosen else {
             self.state = SeatState::Infeasible;
             return None;
@@ -314,7 +269,7 @@ impl Seat {
         }
     }
 
-    fn held(&self) -> Option<(NodeId, Nats)> {
+    pub(super) fn held(&self) -> Option<(NodeId, Nats)> {
         match self.state {
             SeatState::Held { provider, level, .. } => Some((provider, level)),
             SeatState::Open | SeatState::Bidding(_) | SeatState::Infeasible => None,
@@ -332,7 +287,7 @@ impl Seat {
         rules.terms.eps.times(1 << restless) + cost
     }
 
-    fn best_elsewhere(
+    pub(super) fn best_elsewhere(
         &self,
         provider: &NodeId,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
@@ -341,16 +296,22 @@ impl Seat {
         others.filter_map(|other| Some(other.log_rate - quote(&other.provider)?.level?)).max()
     }
 
-    fn rate(&self, provider: &NodeId) -> Option<Nats> {
+    pub(super) fn rate(&self, provider: &NodeId) -> Option<Nats> {
         let here = self.candidates.iter().find(|candidate| candidate.provider == *provider);
         here.map(|candidate| candidate.log_rate)
     }
 
-    fn open_candidates(&self) -> impl Iterator<Item = &Candidate> {
+    pub(super) fn open_candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates.iter().filter(|c| !self.excluded.contains_key(&c.provider))
     }
 
-    fn next_bid(&mut self, now: Timestamp, provider: NodeId, level: Nats, claim: Claim) -> Offered {
+    pub(super) fn next_bid(
+        &mut self,
+        now: Timestamp,
+        provider: NodeId,
+        level: Nats,
+        claim: Claim,
+    ) -> Offered {
         self.attempt += 1;
         self.bids += 1;
         Offered { provider, attempt: self.attempt, level, sent: now, sends: 1, claim }
@@ -383,6 +344,10 @@ impl Seat {
     /// The best provider at the last-known prices, and what to bid there: all that it is better
     /// than the best *other* provider, plus eps. Bertsekas' bid, but the second best is never the
     /// next slot of the same provider: alike slots would start a price war among themselves.
+    ///
+    /// Open slots that are worse by less than eps will do as well, for what they are worse by less.
+    /// Pieces that lose their places together see the same best slot, so each takes another of
+    /// these: with its first bid, no later, and none that reviews its place.
     fn choose(
         &self,
         rules: Rules,
@@ -390,91 +355,66 @@ impl Seat {
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
         prices: &Prices,
     ) -> Option<(NodeId, Nats)> {
-        let mut best: Option<(Nats, &Candidate)> = None;
-        let mut second: Option<Nats> = None;
-        for candidate in self.open_candidates() {
-            let Some(price) = prices.of(&candidate.provider, quote) else { continue };
-            let value = candidate.log_rate - price;
-            let tie = |other: &Candidate| tie_break(piece, &other.provider);
-            let wins = best.is_none_or(|(most, other)| {
-                value > most || (value == most && tie(candidate) > tie(other))
-            });
-            if wins {
-                second = best.map(|(value, _)| value);
-                best = Some((value, candidate));
-            } else {
-                second = second.max(Some(value));
-            }
-        }
-        let (value, best) = best?;
-        let ask = best.log_rate - value;
-        if ask + rules.terms.eps > rules.cap {
+        let offers: Vec<Offer<'_>> = self.offers(quote, prices).collect();
+        let tie = |offer: &&Offer<'_>| tie_break(piece, &offer.candidate.provider);
+        let most = offers.iter().map(|offer| offer.value).max()?;
+        let best = offers.iter().filter(|offer| offer.value == most).max_by_key(tie)?;
+        if best.candidate.log_rate - most + rules.terms.eps > rules.cap {
             return None;
         }
+        let near = |offer: &&Offer<'_>| offer.open && offer.value + rules.terms.eps > most;
+        let slot =
+            offers.iter().filter(near).max_by_key(tie).filter(|_| self.spreads(rules, prices));
+        let Candidate { provider, log_rate } = *slot.unwrap_or(best).candidate;
+        let others = offers.iter().filter(|offer| offer.candidate.provider != provider);
+        let second = others.map(|offer| offer.value).max();
         let more = rules.terms.eps + self.haste(rules);
-        let level = second.map_or(rules.cap, |second| best.log_rate - second + more);
-        Some((best.provider, level.min(rules.cap)))
+        let level = second.map_or(rules.cap, |second| log_rate - second + more);
+        Some((provider, level.min(rules.cap)))
     }
+
+    /// Whether it takes a slot that is only nearly the best.
+    ///
+    /// A full provider whose lowest level happens to be what a next slot would cost can't be told
+    /// from one that has that slot. It refuses such a bid, and its price stays: asked again, it
+    /// would refuse again, for ever. Where prices are expected to rise, there are no slots yet. And
+    /// whoever leaves a place has to gain what it leaves for.
+    fn spreads(&self, rules: Rules, prices: &Prices) -> bool {
+        let asked = matches!(prices, Prices::AsAsked);
+        asked && self.refusals == 0 && rules.demand == 0
+    }
+
+    fn offers(
+        &self,
+        quote: &dyn Fn(&NodeId) -> Option<Ask>,
+        prices: &Prices,
+    ) -> impl Iterator<Item = Offer<'_>> {
+        self.open_candidates().filter_map(|candidate| {
+            let price = prices.of(&candidate.provider, quote)?;
+            let ask = quote(&candidate.provider)?;
+            let open = ask.level == Some(slot_cost(u32::from(ask.holders) + 1));
+            Some(Offer { candidate, value: candidate.log_rate - price, open })
+        })
+    }
+}
+
+/// What a provider would leave a piece.
+struct Offer<'a> {
+    candidate: &'a Candidate,
+    /// Rate less price.
+    value: Nats,
+    /// Whether a slot is the cheapest there, so that nobody need be turned out; or so it seems.
+    open: bool,
 }
 
 /// Why a piece would rather be elsewhere.
 pub(super) struct Unrest {
     /// What its provider asks.
-    ask: Ask,
+    pub(super) ask: Ask,
     /// Its rate there.
     rate: Nats,
     /// What it would have elsewhere: rate less price.
     elsewhere: Nats,
-}
-
-/// What holds for all pieces of a session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    pub(super) terms: Terms,
-    pub(super) cap: Nats,
-    pub(super) haste: Haste,
-}
-
-/// What a piece adds to its bids when its prices turn out to be late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    None,
-    /// More with every refusal in a row.
-    Rising,
-}
-
-impl Offered {
-    /// Whether it has gone unanswered for so long that it is sent again, which it then counts.
-    pub(super) fn is_due(&mut self, now: Timestamp, patience: Duration) -> bool {
-        if self.sent + patience > now {
-            return false;
-        }
-        (self.sent, self.sends) = (now, self.sends + 1);
-        true
-    }
-}
-
-impl Moving {
-    /// What a provider asks of a piece that may come. One that runs comes only where a slot is the
-    /// cheapest, which it is if the price is that of the next slot.
-    fn quote(
-        self,
-        node: NodeId,
-        own: NodeId,
-        quote: &dyn Fn(&NodeId) -> Option<Ask>,
-    ) -> Option<Ask> {
-        let ask = quote(&node)?;
-        let slot = slot_cost(u32::from(ask.holders) + 1);
-        let welcome = self == Moving::Free || node == own || ask.level == Some(slot);
-        welcome.then_some(ask)
-    }
-
-    fn claim(self) -> Claim {
-        match self {
-            Moving::Free => Claim::Any,
-            Moving::Running => Claim::OpenSlot,
-        }
-    }
 }
 
 /// At which prices a piece chooses.
@@ -507,10 +447,23 @@ fn within_spread(
     candidates
 }
 
-/// The providers of a set of seats' unanswered bids that were sent too often.
-pub(super) fn silent<'a>(bids: impl Iterator<Item = &'a Offered>, sends_max: u32) -> Vec<NodeId> {
-    let silent = bids.filter(|bid| bid.sends > sends_max).map(|bid| bid.provider);
-    silent.collect::<BTreeSet<_>>().into_iter().collect()
+/// A piece's bid as its requester says it.
+pub(super) fn message(
+    session: SessionId,
+    index: u16,
+    seat: &Seat,
+    bid: &Offered,
+) -> (NodeId, Message) {
+    let keeps = match seat.state {
+        SeatState::Held { provider, attempt, .. } if provider == bid.provider => Some(attempt),
+        SeatState::Held { .. }
+        | SeatState::Open
+        | SeatState::Bidding(_)
+        | SeatState::Infeasible => None,
+    };
+    let (attempt, level, weight_bytes) = (bid.attempt, bid.level, seat.weight_bytes);
+    let (session, claim) = (session.number, bid.claim);
+    (bid.provider, Message::Bid { session, index, attempt, level, weight_bytes, keeps, claim })
 }
 
 /// A quarter of eps for each refusal after the first, and never more than twice eps: a piece that

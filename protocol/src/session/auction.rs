@@ -174,6 +174,9 @@ impl Session {
 
     /// First bids, further bids, and copies of those that went unanswered.
     pub(super) fn send_bids(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        if self.expects(view) {
+            self.bidder.expect(self.demand(view));
+        }
         let openings = self.openings(view);
         let prices = self.prices(view);
         let quote = |node: &NodeId| prices.ask(node);
@@ -182,6 +185,34 @@ impl Session {
         for (to, message) in self.bidder.poll(now, patience, &quote, &opening) {
             self.send(to, message, out);
         }
+        self.defend(now, view, out);
+    }
+
+    /// Whether prices are expected to rise: without a forecast, and until places are reviewed.
+    fn expects(&self, view: &View<'_>) -> bool {
+        let auction = matches!(self.phase, Phase::Bidding | Phase::Settling { .. });
+        let plain = view.config.bidding == Bidding::Plain && self.forecasts();
+        auction && plain && !self.was_running && self.reviews == 0
+    }
+
+    /// Pieces of all sessions that have or seek places, as far as they are known.
+    fn demand(&self, view: &View<'_>) -> usize {
+        let own = self.plan.as_ref().map_or(0, |plan| plan.pieces().len());
+        own + view.flock.sessions().map(|(_, advert)| advert.pieces.len()).sum::<usize>()
+    }
+
+    /// Pieces that have places offer more for them rather than be turned out. Says whether any does.
+    fn defend(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) -> bool {
+        if !self.expects(view) {
+            return false;
+        }
+        let prices = self.prices(view);
+        let bids = self.bidder.defend(now, &|node| prices.ask(node));
+        let any = !bids.is_empty();
+        for (to, message) in bids {
+            self.send(to, message, out);
+        }
+        any
     }
 
     /// What the forecast says of each piece without a place. A loser has learned something since:
@@ -259,6 +290,10 @@ impl Session {
         }
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
+        }
+        if self.defend(now, view, out) {
+            self.phase = Phase::Settling { until };
+            return;
         }
         if self.matching.is_some() {
             return match self.exchange_places(now, view, out) {

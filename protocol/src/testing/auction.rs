@@ -16,7 +16,7 @@ use crate::{
     model::Speed,
     nats::Nats,
     time::Timestamp,
-    wire::{Ask, Lease, Message},
+    wire::{Ask, Message},
 };
 
 /// How badly the network behaves.
@@ -48,6 +48,11 @@ impl Arbitrary for Mischief {
 pub enum Openings {
     /// With the best bid at the prices known.
     Plain,
+    /// The same, at the prices that so many pieces are expected to make.
+    Expected {
+        /// Of 100 pieces, so many are believed to be there.
+        percent: u8,
+    },
     /// With what a forecast ends at, each requester's own.
     Forecast {
         /// Of 100 pieces of others, it has not heard of this many.
@@ -59,9 +64,12 @@ pub enum Openings {
 
 impl Arbitrary for Openings {
     fn arbitrary(g: &mut Gen) -> Self {
+        let expected = |percent| Self::Expected { percent };
         let forecast = |missing_percent| Self::Forecast { missing_percent };
-        *g.choose(&[Self::Plain, forecast(0), forecast(20), forecast(60), Self::Arbitrary])
-            .expect("not empty")
+        let expected = [expected(50), expected(100), expected(250)];
+        let forecasts = [forecast(0), forecast(20), forecast(60)];
+        let all = [&[Self::Plain, Self::Arbitrary], expected.as_slice(), &forecasts].concat();
+        *g.choose(&all).expect("not empty")
     }
 }
 
@@ -72,7 +80,8 @@ pub fn run_auction(instance: &Instance, terms: Terms, mischief: Mischief) -> Out
 }
 
 /// Runs an auction to its end. Openings that were not plain may have put a piece where it should
-/// not be, so whenever all is quiet the places are reviewed, until every piece is content.
+/// not be, so whenever all is quiet the places are reviewed, until every piece is content; and if
+/// reviews don't help, levels fall once.
 #[must_use]
 pub fn run_auction_from(
     instance: &Instance,
@@ -81,19 +90,31 @@ pub fn run_auction_from(
     openings: Openings,
 ) -> Outcome {
     let mut arena = Arena::new(instance, terms, mischief, openings);
-    let mut messages = 0;
+    let (mut messages, mut pauses) = (0, 0);
     let quiescent = loop {
-        if messages >= MESSAGES_MAX {
+        if messages >= MESSAGES_MAX || pauses >= PAUSES_MAX {
             break false;
         }
-        arena.bid();
+        pauses += u64::from(arena.bag.is_empty());
+        if arena.course != Course::Falling {
+            arena.bid();
+        }
         if arena.deliver_one() {
             messages += 1;
-        } else if openings == Openings::Plain || !arena.review() {
-            break true;
+        } else if openings == Openings::Plain || arena.is_over() {
+            break arena.falls <= 1;
         }
     };
     arena.outcome(messages, quiescent)
+}
+
+/// Which way prices go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// Pieces without a place bid.
+    Rising,
+    /// Levels come down, and no piece bids for another place.
+    Falling,
 }
 
 struct Requester {
@@ -107,6 +128,9 @@ struct Arena<'a> {
     terms: Terms,
     mischief: Mischief,
     openings: Openings,
+    course: Course,
+    reviews: u32,
+    falls: u32,
     random: u64,
     now: Timestamp,
     providers: Vec<Book>,
@@ -135,6 +159,9 @@ impl<'a> Arena<'a> {
             terms,
             mischief,
             openings,
+            course: Course::Rising,
+            reviews: REVIEWS[mischief.seed as usize % REVIEWS.len()],
+            falls: 0,
             random: mischief.seed,
             now: Timestamp(1),
             providers: instance.capacity.iter().map(book).collect(),
@@ -142,13 +169,13 @@ impl<'a> Arena<'a> {
             bag: Vec::new(),
         };
         for number in 0..instance.pieces().div_ceil(mischief.pieces_each) {
-            let (bidder, forecast) = (arena.bidder(number, 0), arena.forecast(number));
+            let (bidder, forecast) = (arena.bidder(number), arena.forecast(number));
             arena.requesters.push(Requester { bidder, forecast, asks: asks.clone() });
         }
         arena
     }
 
-    fn bidder(&self, number: usize, attempt: u32) -> Bidder {
+    fn bidder(&self, number: usize) -> Bidder {
         let seats = pieces_of(self.instance, self.mischief, number).iter().map(|rates| {
             let feasible = rates.iter().enumerate().filter_map(|(provider, rate)| {
                 Some(Candidate { provider: node_id(provider), log_rate: (*rate)? })
@@ -156,7 +183,11 @@ impl<'a> Arena<'a> {
             (0, feasible.collect())
         });
         let providers = self.instance.providers();
-        Bidder::new(session(number), self.terms, providers, attempt, seats.collect())
+        let mut bidder = Bidder::new(session(number), self.terms, providers, 0, seats.collect());
+        if let Openings::Expected { percent } = self.openings {
+            bidder.expect(self.instance.pieces() * usize::from(percent) / 100);
+        }
+        bidder
     }
 
     /// A requester's own forecast: it knows its own pieces, and those of the others that it has
@@ -190,13 +221,16 @@ impl<'a> Arena<'a> {
             let opening = |index: u16| openings.get(usize::from(index)).copied().flatten();
             let Requester { bidder, asks, .. } = &mut self.requesters[number];
             let quote = |node: &NodeId| Some(asks.get(node).copied().unwrap_or(UNHEARD));
-            let bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
-            self.send_bids(number, bids);
+            let mut bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
+            if let Openings::Expected { .. } = self.openings {
+                bids.extend(bidder.defend(self.now, &quote));
+            }
+            self.send(number, bids);
         }
     }
 
-    fn send_bids(&mut self, requester: usize, bids: Vec<(NodeId, Message)>) {
-        let parcels = bids.into_iter().map(|(to, message)| Parcel::ToProvider {
+    fn send(&mut self, requester: usize, messages: Vec<(NodeId, Message)>) {
+        let parcels = messages.into_iter().map(|(to, message)| Parcel::ToProvider {
             provider: provider_of(&to),
             requester,
             message,
@@ -207,7 +241,7 @@ impl<'a> Arena<'a> {
     fn openings_of(&mut self, number: usize) -> Vec<Option<Opening>> {
         let Requester { bidder, forecast, asks } = &mut self.requesters[number];
         let open = bidder.states().filter(|state| *state == SeatState::Open).count();
-        if open == 0 || bidder.tally().rounds >= FORECASTS_MAX {
+        if open == 0 || self.falls > 0 || bidder.tally().rounds >= FORECASTS_MAX {
             return Vec::new();
         }
         if let Some(forecast) = forecast {
@@ -216,7 +250,7 @@ impl<'a> Arena<'a> {
         let pieces = bidder.states().count();
         match self.openings {
             Openings::Arbitrary => (0..pieces).map(|_| Some(self.any_opening())).collect(),
-            Openings::Plain | Openings::Forecast { .. } => Vec::new(),
+            Openings::Plain | Openings::Expected { .. } | Openings::Forecast { .. } => Vec::new(),
         }
     }
 
@@ -229,9 +263,8 @@ impl<'a> Arena<'a> {
         Opening { provider, level: Nats((self.draw() % (most.0 as u64 * 5 / 4)) as i64) }
     }
 
-    /// Everyone hears today's prices; pieces that would rather be elsewhere bid there, and those
-    /// that gave up for a price that has fallen since begin again. Says whether any did.
-    fn review(&mut self) -> bool {
+    /// All is quiet. Everyone hears today's prices, and looks whether there is anything to mend.
+    fn is_over(&mut self) -> bool {
         self.now = self.now + BETWEEN_REVIEWS;
         let asks: BTreeMap<NodeId, Ask> =
             self.providers.iter().enumerate().map(|(j, book)| (node_id(j), book.ask())).collect();
@@ -239,16 +272,50 @@ impl<'a> Arena<'a> {
             self.renew(number);
             self.requesters[number].asks.clone_from(&asks);
         }
+        let open = |state| state == SeatState::Open;
+        if self.course == Course::Falling {
+            self.fall(&asks);
+            if self.bag.is_empty() {
+                self.course = Course::Rising;
+            }
+            return false;
+        }
+        if self.requesters.iter().any(|requester| requester.bidder.states().any(open)) {
+            return false;
+        }
+        if self.reviews > 0 && self.review(&asks) {
+            self.reviews -= 1;
+            return false;
+        }
+        let quote = |node: &NodeId| asks.get(node).copied();
+        if self.requesters.iter().all(|requester| requester.bidder.is_content(&quote)) {
+            return true;
+        }
+        (self.course, self.falls) = (Course::Falling, self.falls + 1);
+        self.fall(&asks);
+        false
+    }
+
+    /// Pieces that would rather be elsewhere bid there. Says whether any did.
+    fn review(&mut self, asks: &BTreeMap<NodeId, Ask>) -> bool {
         let first = self.draw() as usize;
         for turn in 0..self.requesters.len() {
             if self.bag.is_empty() {
-                self.review_one(first.wrapping_add(turn) % self.requesters.len(), &asks);
+                self.review_one(first.wrapping_add(turn) % self.requesters.len(), asks);
             }
         }
-        if self.bag.is_empty() {
-            self.begin_again(&asks);
-        }
         !self.bag.is_empty()
+    }
+
+    /// All at once, each by what it has heard before. Nothing that was forecast counts any more.
+    fn fall(&mut self, asks: &BTreeMap<NodeId, Ask>) {
+        let quote = |node: &NodeId| asks.get(node).copied();
+        for number in 0..self.requesters.len() {
+            let requester = &mut self.requesters[number];
+            requester.forecast = None;
+            let messages = requester.bidder.fall(self.now, &quote);
+            self.send(number, messages);
+        }
     }
 
     /// One piece moves at a time. Those that move together follow each other about, until each has
@@ -262,7 +329,7 @@ impl<'a> Arena<'a> {
                 bidder.drop_second(index);
             }
         }
-        self.send_bids(number, bids);
+        self.send(number, bids);
     }
 
     /// An eviction that overtook its award may have gone unnoticed; a renewal tells.
@@ -272,45 +339,6 @@ impl<'a> Arena<'a> {
             let lost = self.providers[provider_of(&node)].renew(self.now, session(number), &leases);
             bidder.on_lost(node, &lost);
         }
-    }
-
-    /// All are content, so the prices are those of Theorem 2: whoever has no place at them has
-    /// none at all. Others gave up too early, as a session then does: it gives all back.
-    fn begin_again(&mut self, asks: &BTreeMap<NodeId, Ask>) {
-        for number in 0..self.requesters.len() {
-            if !self.gave_up_early(number, asks) {
-                continue;
-            }
-            let old = &self.requesters[number].bidder;
-            let (leases, attempt) = (old.leases(), old.attempt());
-            for (to, leases) in leases {
-                let book = &mut self.providers[provider_of(&to)];
-                for Lease { index, attempt } in leases {
-                    let piece = PieceId { session: session(number), index };
-                    book.release(self.now, piece, attempt);
-                }
-                self.requesters[number].asks.insert(to, book.ask());
-            }
-            self.requesters[number].bidder = self.bidder(number, attempt);
-            self.requesters[number].forecast = None;
-            self.openings = Openings::Plain;
-            return self.bid();
-        }
-    }
-
-    fn gave_up_early(&self, number: usize, asks: &BTreeMap<NodeId, Ask>) -> bool {
-        let cap = self.terms.cap(self.instance.providers());
-        let rows = pieces_of(self.instance, self.mischief, number);
-        let mut states = self.requesters[number].bidder.states().zip(rows);
-        states.any(|(state, rates)| {
-            let value = |(j, rate): (usize, &Option<Nats>)| {
-                let ask = asks.get(&node_id(j))?.level?;
-                Some(((*rate)? - ask, ask))
-            };
-            let best = rates.iter().enumerate().filter_map(value).max();
-            let affordable = best.is_some_and(|(_, ask)| ask + self.terms.eps <= cap);
-            state == SeatState::Infeasible && affordable
-        })
     }
 
     fn deliver_one(&mut self) -> bool {
@@ -456,6 +484,9 @@ fn session(number: usize) -> SessionId {
 
 /// The price of an empty book, which is what everyone takes a provider for at first.
 const UNHEARD: Ask = Ask { version: 0, level: Some(Nats::ZERO), holders: 0 };
+/// How often places may be reviewed before all levels fall; by the seed.
+const REVIEWS: [u32; 3] = [0, 1, 100];
+const PAUSES_MAX: u64 = 100_000;
 const MESSAGES_MAX: u64 = 2_000_000;
 /// Every message arrives, so none is sent again.
 const PATIENCE: Duration = Duration::from_secs(1 << 40);

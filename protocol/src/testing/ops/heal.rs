@@ -81,7 +81,7 @@ impl Market<'_> {
         let end = self.now + span;
         while self.now < end {
             self.flush()?;
-            self.pass(HEALING_STEP)?;
+            self.pass(span.min(HEALING_STEP))?;
             self.check()?;
         }
         self.flush()
@@ -193,14 +193,20 @@ impl Market<'_> {
 }
 
 /// At first so long that a piece which has just moved moves again for any gain above eps. Now and
-/// then pieces would go round in a circle for ever at that: they must rest once they get no rest.
+/// then pieces would go round in a circle for ever at that: they must rest once they are reviewed as
+/// often as pieces that run. At less than that, a long circle would take so long that each piece's
+/// last move is forgotten when it moves again.
 fn rest(reviews: u32) -> Duration {
-    if reviews < REVIEWS_RESTED { EXCLUSION * 2 + RENEW_EVERY } else { HEALING_STEP }
+    if reviews < REVIEWS_RESTED { EXCLUSION * 2 + RENEW_EVERY } else { REVIEW_EVERY }
 }
 
 /// Very few markets need as many.
 const REVIEWS_RESTED: u32 = 1000;
 const DELIVERIES_MAX: u32 = 100_000;
-const REVIEWS_MAX: u32 = 2000;
+/// Prices that went up to the cap while places were held for nobody come down by little more than
+/// eps at a time, at one provider after the other: six times 70 nats, a twentieth each.
+const REVIEWS_MAX: u32 = 10_000;
+/// As sessions do.
+const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Less than a lease.
 const HEALING_STEP: Duration = Duration::from_secs(5);
