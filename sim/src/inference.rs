@@ -379,13 +379,13 @@ impl World {
 
     fn send_frame(&mut self, place: usize, to: NodeId, frame: Frame, bytes: u64) {
         let Some(other) = self.place(&to) else { return };
-        let ends = [place, other].map(|place| self.peers[place].config.bandwidth);
-        let bandwidth = ends[0].min(ends[1]);
+        let bandwidth = |place: usize| self.peers[place].config.bandwidth;
+        let ends = (bandwidth(place), bandwidth(other));
         if self.network.flipped_bit(TENSOR_HEADER_BYTES).is_some() {
             // Its checksum is wrong, so it is dropped there.
             return self.ledger.see(Sighting::CorruptTensor);
         }
-        match self.network.transfer(self.now, (place, other), bytes, bandwidth) {
+        match self.network.transfer(self.now, (place, other), bytes, ends) {
             Some(at) => self.push(at.since(self.now), other, Delivery::Frame(Box::new(frame))),
             None => {
                 let piece = PieceId { session: frame.session, index: frame.sent_by };

@@ -107,8 +107,8 @@ pub struct Network {
     cuts: BTreeSet<(usize, usize)>,
     flips: f64,
     flipped: Flipped,
-    // Until when each directed link is taken by tensors.
-    taken: BTreeMap<(usize, usize), Timestamp>,
+    // Until when tensors take each node's own link, out and in: whoever they are for or from.
+    taken: [BTreeMap<usize, Timestamp>; 2],
     links: ChaCha12Rng,
     faults: ChaCha12Rng,
 }
@@ -123,7 +123,7 @@ impl Network {
             cuts: BTreeSet::new(),
             flips: 0.0,
             flipped: Flipped::Dropped,
-            taken: BTreeMap::new(),
+            taken: Default::default(),
             links: generator(seed, Purpose::Links),
             faults: generator(seed, Purpose::Faults),
         }
@@ -191,14 +191,15 @@ impl Network {
         flips.then(|| self.faults.random_range(0..bytes * 8))
     }
 
-    /// When a tensor handed over now has arrived, behind those before it on the same directed
-    /// link, or nothing if the link is cut. Each copy that gets lost costs a round trip.
+    /// When a tensor handed over now has arrived, behind those that its sender sent before it and
+    /// those that its receiver gets before it, or nothing if there is no way. The sender's and the
+    /// receiver's links carry so many bytes a second. Each copy that gets lost costs a round trip.
     pub fn transfer(
         &mut self,
         now: Timestamp,
         (from, to): (usize, usize),
         bytes: u64,
-        bandwidth: u64,
+        bandwidths: (u64, u64),
     ) -> Option<Timestamp> {
         if from == to {
             return Some(now);
@@ -207,16 +208,22 @@ impl Network {
             return None;
         }
         let latency = self.latency(from, to);
-        let mut span = Duration::from_secs_f64(bytes as f64 / bandwidth.max(1) as f64);
+        let mut resent = Duration::ZERO;
         for _ in 0..RESENDS_MAX {
             if !self.happens(self.config.loss) {
                 break;
             }
-            span += latency * 2;
+            resent += latency * 2;
         }
-        let taken = self.taken.entry((from, to)).or_default();
-        *taken = now.max(*taken) + span;
-        Some(*taken + latency)
+        let span = |bandwidth: u64| {
+            Duration::from_secs_f64(bytes as f64 / bandwidth.max(1) as f64) + resent
+        };
+        let [sent, received] = &mut self.taken;
+        let (sent, received) = (sent.entry(from).or_default(), received.entry(to).or_default());
+        let began = now.max(*sent);
+        *sent = began + span(bandwidths.0);
+        *received = began.max(*received) + span(bandwidths.1);
+        Some((*sent).max(*received) + latency)
     }
 
     fn held_back(&mut self) -> Duration {
@@ -286,22 +293,35 @@ mod tests {
         network.cut(3, 4);
         assert_eq!(network.transmit(3, 4).count(), 0);
         assert_eq!(network.transmit(4, 3).count(), 1);
-        assert_eq!(network.transfer(Timestamp(0), (3, 4), 1, 1), None);
+        assert_eq!(network.transfer(Timestamp(0), (3, 4), 1, (1, 1)), None);
         network.heal();
         assert_eq!(network.transmit(3, 4).count(), 1);
     }
 
     #[test]
-    fn tensors_wait_for_each_other_on_one_link_and_one_way() {
-        let mut network = Network::new(1, Config::default());
-        let latency = network.latency(0, 1);
-        let second = Timestamp(1_000_000);
-        let mut arrival = |from, to| network.transfer(Timestamp(0), (from, to), 500, 500);
-        assert_eq!(arrival(0, 1), Some(second + latency));
-        assert_eq!(arrival(0, 1), Some(second + Duration::from_secs(1) + latency));
-        assert_eq!(arrival(1, 0), Some(second + latency));
-        assert_eq!(arrival(2, 2), Some(Timestamp(0)), "to itself");
+    fn tensors_wait_for_each_other_on_each_nodes_link_and_one_way() {
+        let links = Config { latency_min: LATENCY, latency_max: LATENCY, ..Config::default() };
+        let mut network = Network::new(1, links);
+        // 500 bytes: a second on all links but the third node's, which takes two.
+        let mut check = |from: usize, to: usize, seconds: u64| {
+            let bandwidth = |node: usize| if node == 3 { 250 } else { 500 };
+            let ends = (bandwidth(from), bandwidth(to));
+            let got = network.transfer(Timestamp(0), (from, to), 500, ends);
+            assert_eq!(got, Some(Timestamp(seconds * 1_000_000) + LATENCY), "{from} to {to}");
+        };
+        check(0, 1, 1);
+        check(0, 1, 2);
+        check(1, 0, 1);
+        // Behind what its sender has sent to another, or its receiver got from another.
+        check(0, 2, 3);
+        check(4, 1, 3);
+        // The slower end counts, and the faster one is free before.
+        check(5, 3, 2);
+        check(5, 6, 2);
+        assert_eq!(network.transfer(Timestamp(0), (2, 2), 1, (1, 1)), Some(Timestamp(0)));
     }
+
+    const LATENCY: Duration = Duration::from_millis(3);
 
     #[test]
     fn bits_flip_as_often_as_asked_for() {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use starling_protocol::session::Agreement;
+use starling_protocol::{
+    rows::RowRange,
+    session::{Agreement, PlacedPiece},
+};
 
 use crate::net::Timing;
 
@@ -23,9 +26,13 @@ pub(super) struct PieceReport {
     pub(super) lane: u16,
     /// First and last layer, both included.
     pub(super) layers: [u16; 2],
-    /// For a strip, its first and last row of what the layers make, both included.
+    /// For a strip, its first and last row of the first tensor that is alive after its layers, both
+    /// included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rows: Option<[u32; 2]>,
+    /// The same of each of these tensors; those of which it makes no row have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tensor_rows: Vec<Option<[u32; 2]>>,
     pub(super) provider: String,
     /// Of the provider's time: one over the pieces that share it.
     pub(super) share: f64,
@@ -60,10 +67,16 @@ fn count(number: u32, what: &str) -> String {
 
 /// One report for each piece of a plan.
 pub(super) fn pieces(agreement: &Agreement) -> Vec<PieceReport> {
-    let report = |piece: &starling_protocol::session::PlacedPiece| PieceReport {
+    let both_ends = |rows: &RowRange| [rows.first, rows.end.saturating_sub(1)];
+    let report = |piece: &PlacedPiece| PieceReport {
         lane: piece.lane,
         layers: [piece.layers.first, piece.layers.end - 1],
-        rows: piece.rows.map(|rows| [rows.first, rows.end.saturating_sub(1)]),
+        rows: piece.rows.first().map(both_ends),
+        tensor_rows: piece
+            .rows
+            .iter()
+            .map(|rows| (!rows.is_empty()).then(|| both_ends(rows)))
+            .collect(),
         provider: piece.provider.to_string(),
         share: 1.0 / f64::from(piece.sharers),
         predicted_ms: millis(piece.seconds),

@@ -98,7 +98,7 @@ impl Session {
             PlacedPiece {
                 lane: 0,
                 layers: planned.layers,
-                rows: planned.rows.first().copied(),
+                rows: planned.rows.clone(),
                 provider: *node,
                 sharers: worker.map_or(1, |worker| worker.sharers),
                 seconds: worker.map_or(f64::INFINITY, |worker| {

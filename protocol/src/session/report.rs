@@ -20,14 +20,14 @@ pub struct Agreement {
 }
 
 /// One piece and its provider.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlacedPiece {
     /// To which of the plans that serve a stream side by side it belongs; 0 in a session's own.
     pub lane: u16,
     /// Its layers.
     pub layers: LayerRange,
-    /// For a strip, its rows of the first tensor that the layers make.
-    pub rows: Option<RowRange>,
+    /// For a strip, its rows of each tensor alive after its layers; empty for all rows.
+    pub rows: Vec<RowRange>,
     /// Who computes it.
     pub provider: NodeId,
     /// Pieces that share the provider, this one included (`n_j`).
@@ -43,7 +43,7 @@ impl Agreement {
     pub fn together<'a>(lanes: impl IntoIterator<Item = &'a Agreement>) -> Agreement {
         let mut all = Agreement::default();
         for (lane, one) in (0..).zip(lanes) {
-            all.pieces.extend(one.pieces.iter().map(|piece| PlacedPiece { lane, ..*piece }));
+            all.pieces.extend(one.pieces.iter().map(|piece| PlacedPiece { lane, ..piece.clone() }));
             all.rounds = all.rounds.max(one.rounds);
             all.bids = all.bids.saturating_add(one.bids);
             all.messages = all.messages.saturating_add(one.messages);

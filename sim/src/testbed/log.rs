@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use starling_protocol::rows::RowRange;
 
 /// What a node has said so far.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,8 @@ pub(super) struct Placed {
     pub(super) first: u16,
     /// The one behind its last.
     pub(super) end: u16,
+    /// For a strip, its rows of each tensor alive after its layers; empty for all.
+    pub(super) rows: Vec<RowRange>,
     /// Where it is.
     pub(super) provider: String,
     /// Its part of the provider's time.
@@ -164,10 +167,20 @@ fn placed(piece: &Value) -> Option<Placed> {
         lane: piece["lane"].as_u64().unwrap_or(0),
         first: layer(0)?,
         end: layer(1)?.checked_add(1)?,
+        rows: list(&piece["tensor_rows"]).iter().map(rows).collect::<Option<_>>()?,
         provider: text(&piece["provider"]),
         share: number(&piece["share"]),
         predicted_ms: number(&piece["predicted_ms"]),
     })
+}
+
+/// The first row and the last, both included; nothing stands for none.
+fn rows(range: &Value) -> Option<RowRange> {
+    if range.is_null() {
+        return Some(RowRange::EMPTY);
+    }
+    let row = |at: usize| u32::try_from(range[at].as_u64()?).ok();
+    Some(RowRange::new(row(0)?, row(1)?.checked_add(1)?))
 }
 
 fn inference(at: Instant, line: &Value) -> Inference {
@@ -237,6 +250,7 @@ mod tests {
             lane: 0,
             first: 0,
             end: 5,
+            rows: Vec::new(),
             provider: "n1".to_owned(),
             share: 1.0,
             predicted_ms: 2.5,

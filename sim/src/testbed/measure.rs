@@ -48,10 +48,8 @@ pub(super) struct Served {
     pub(super) board: usize,
     /// Outputs a second.
     pub(super) per_s: f64,
-    /// Core seconds for each of them.
-    pub(super) core_s: f64,
-    /// Core seconds for each without a link, with the others as idle.
-    pub(super) computing_s: f64,
+    /// Core seconds for each of them, without those of the threads that compute.
+    pub(super) handling_s: f64,
 }
 
 /// The core seconds that each board has used until a moment.

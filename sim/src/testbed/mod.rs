@@ -25,6 +25,7 @@ mod measure;
 mod net;
 mod predict;
 mod process;
+mod profile;
 mod report;
 mod scenario;
 mod stage;

@@ -12,15 +12,16 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 use starling_protocol::{
-    ModelId, NodeId, PieceId, SessionId,
-    model::{LayerProfile, ModelProfile, OP_CLASSES, Speed, Work},
+    NodeId, PieceId, SessionId,
+    model::{ModelProfile, Speed},
     node::{Config, Offering},
-    plan::{LayerRange, Plan},
+    plan::{LayerRange, Piece, Plan},
     session::Planning,
 };
 
 use super::{
     measure::{Measured, percentile},
+    profile::model_profile,
     scenario::Scenario,
 };
 use crate::{
@@ -225,8 +226,8 @@ fn placement(
         let pieces = log.plans.last().ok_or_else(|| format!("{name} had no plan"))?;
         let mut lanes = Vec::new();
         for (lane, pieces) in (0..).zip(pieces.chunk_by(|a, b| a.lane == b.lane)) {
-            let plan = pipeline(pieces, layers);
-            let plan = plan.ok_or_else(|| format!("the plan of {name} is no pipeline"))?;
+            let plan = plan_of(pieces, layers);
+            let plan = plan.ok_or_else(|| format!("the plan of {name} makes no sense"))?;
             let seconds = pieces.iter().map(|piece| piece.predicted_ms / 1e3).fold(0.0, f64::max);
             lanes.push(LanePlan { plan, seconds });
             let session = SessionId { requester: requester_id(number), number: lane };
@@ -241,39 +242,25 @@ fn placement(
     Ok((plans, placed))
 }
 
-/// The plan that these pieces are, if they are one after the other.
-fn pipeline(pieces: &[super::log::Placed], layers: u16) -> Option<Plan> {
-    let cuts: Vec<u16> = pieces.iter().skip(1).map(|piece| piece.first).collect();
-    let ranges = pieces.iter().map(|piece| LayerRange { first: piece.first, end: piece.end });
-    let plan = Plan::from_cuts(layers, &cuts)?;
-    plan.pieces().iter().map(|piece| piece.layers).eq(ranges).then_some(plan)
-}
-
-/// What `starling inspect` prints of a model, as the planner sees it.
-pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
-    let layer = |layer: &Value| {
-        let work = speed_like(layer["work"].as_array()?)?;
-        Some(LayerProfile { work: Work(work), weight_bytes: layer["weight_bytes"].as_u64()? })
+/// The plan that these pieces are: segments one after the other, each of one piece or of strips.
+fn plan_of(pieces: &[super::log::Placed], layers: u16) -> Option<Plan> {
+    let range = |piece: &super::log::Placed| LayerRange { first: piece.first, end: piece.end };
+    let segment = |pieces: &[super::log::Placed]| -> Vec<Piece> {
+        let pieces = pieces.iter();
+        pieces.map(|piece| Piece { layers: range(piece), rows: piece.rows.clone() }).collect()
     };
-    let layers: Option<Vec<LayerProfile>> =
-        inspected["layers"].as_array()?.iter().map(layer).collect();
-    let cuts: Option<Vec<u64>> =
-        inspected["cut_bytes"].as_array()?.iter().map(Value::as_u64).collect();
-    let mut cuts = cuts?;
-    // Inputs are packed on the wire, as pictures well can be.
-    if let (Some(input), Some(sent)) = (cuts.first_mut(), inspected["input_bytes_sent"].as_u64()) {
-        *input = sent;
-    }
-    ModelProfile::new(ModelId([0; 32]), &layers?, cuts)
+    let segments = pieces.chunk_by(|a, b| range(a) == range(b) && !a.rows.is_empty());
+    let plan = Plan::from_segments(segments.map(segment).collect())?;
+    plan.pieces().last().is_some_and(|last| last.layers.end == layers).then_some(plan)
 }
 
-/// What a byte over its link cost the board that had the whole model, in core seconds: what it
-/// used beyond what it uses without a link.
+/// What a byte over its link cost the board that had the whole model, in core seconds: what its
+/// threads used that don't compute.
 pub(super) fn core_s_per_byte(measured: &Measured) -> Option<f64> {
     let (served, profile) = (measured.served?, model_profile(&measured.profile)?);
     let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let bytes = (whole.bytes_in + whole.bytes_out).max(1) as f64;
-    Some(((served.core_s - served.computing_s) / bytes).max(0.0))
+    Some(served.handling_s / bytes)
 }
 
 /// Whole models a second at a speed that a board claims.
@@ -281,11 +268,6 @@ pub(super) fn claimed_per_s(inspected: &Value, classes: &[u64]) -> Option<f64> {
     let (profile, speed) = (model_profile(inspected)?, speed(classes)?);
     let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     Some(1.0 / speed.seconds(&whole.work))
-}
-
-fn speed_like(values: &[Value]) -> Option<[u64; OP_CLASSES]> {
-    let values: Option<Vec<u64>> = values.iter().map(Value::as_u64).collect();
-    values?.try_into().ok()
 }
 
 fn speed(classes: &[u64]) -> Option<Speed> {
@@ -332,6 +314,7 @@ mod tests {
     use std::time::Instant;
 
     use serde_json::json;
+    use starling_protocol::{model::OP_CLASSES, rows::RowRange};
 
     use super::*;
     use crate::testbed::{
@@ -366,6 +349,7 @@ mod tests {
             lane: 0,
             first,
             end,
+            rows: Vec::new(),
             provider: provider.to_owned(),
             predicted_ms: 0.0,
             share: 1.0,
@@ -427,11 +411,31 @@ mod tests {
     }
 
     #[test]
+    fn strips_work_at_the_same_time() {
+        let mut measured = measured(None);
+        let same = json!({"inputs": [0], "outputs": [1], "rules": ["same"], "view": false,
+            "row_weight_bytes": 0});
+        let next = json!({"inputs": [1], "outputs": [2], "rules": ["same"], "view": false,
+            "row_weight_bytes": 0});
+        let tensor = json!({"height": 10, "row_bytes": 1000});
+        measured.profile["rows"] = json!({"tensors": [tensor, tensor, tensor],
+            "layers": [same, next], "frontiers": [[0], [1], [2]]});
+        for (at, piece) in (0..).zip(&mut measured.sessions[0].plans[0]) {
+            let rows = vec![RowRange::new(5 * at, 5 * at + 5)];
+            *piece = PlacedPiece { first: 0, end: 2, rows, ..piece.clone() };
+        }
+        let prediction = predict(&scenario("in_flight = 1"), &measured).expect("it can be told");
+        // 10 ms of compute, and two halves of two tensors of 1 ms, side by side but at the requester.
+        let latency = prediction.sessions[0].latency_p50_ms;
+        assert!((latency - 12.0).abs() < 0.8, "{latency}");
+    }
+
+    #[test]
     fn bytes_cost_the_processors_time() {
         let scenario = scenario("in_flight = 5");
         let mut measured = measured(Some(50.0));
         // 20 ms of compute, and 2 ms for 20,000 bytes.
-        measured.served = Some(Served { board: 0, per_s: 45.0, core_s: 0.022, computing_s: 0.02 });
+        measured.served = Some(Served { board: 0, per_s: 45.0, handling_s: 0.002 });
         let prediction = predict(&scenario, &measured).expect("it can be told");
         assert!((prediction.per_s - 1000.0 / 12.0).abs() < 1.0, "{}", prediction.per_s);
     }

@@ -75,6 +75,18 @@ impl Process {
         Ok(Self { child, stdin, complaints })
     }
 
+    /// Core seconds so far of its threads but those whose names begin like this.
+    pub(super) fn cpu_but(&self, prefix: &str) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let seconds = |thread: fs::DirEntry| {
+            let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+            let used = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let nanos: f64 = used.split(' ').next()?.parse().ok()?;
+            (!name.starts_with(prefix)).then_some(nanos / 1e9)
+        };
+        threads.into_iter().flatten().flatten().filter_map(seconds).sum()
+    }
+
     /// How it ended; nothing while it runs.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -182,6 +194,18 @@ mod tests {
         assert_eq!(process.ended().and_then(|status| status.code()), Some(3));
         assert_eq!(process.complaint().as_deref(), Some("oh"));
         assert!(process.pause().is_ok(), "it is gone, and nobody else is stopped");
+    }
+
+    #[test]
+    fn a_process_uses_the_processor_by_threads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (process, heard) = start("echo 1; while :; do :; done", folder.path());
+        assert!(heard.recv().expect("a line").line.is_some());
+        let until = Instant::now() + Duration::from_secs(20);
+        while process.cpu_but("compute") == 0.0 {
+            assert!(Instant::now() < until, "nothing is used");
+        }
+        assert_eq!(process.cpu_but("s"), 0.0, "all of it by the shell's own thread");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     boards::Limits,
     log::{Inference, SessionLog},
     measure::{Measured, percentile},
-    predict,
+    predict, profile,
     scenario::Scenario,
 };
 use crate::{converge::Fairness, stats};
@@ -343,7 +343,7 @@ fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
 
 /// What the links of requesters that don't compute carry, in inferences a second.
 fn links(scenario: &Scenario, measured: &Measured) -> Option<f64> {
-    let profile = predict::model_profile(&measured.profile)?;
+    let profile = profile::model_profile(&measured.profile)?;
     let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
     let bytes = whole.bytes_in.max(whole.bytes_out).max(1) as f64;
     let of = |session| {
@@ -460,6 +460,7 @@ pub(super) mod tests {
             lane: 0,
             first,
             end,
+            rows: Vec::new(),
             provider: provider.to_owned(),
             predicted_ms: 5.0,
             share: 1.0,
@@ -490,7 +491,7 @@ pub(super) mod tests {
             seconds: 10.0,
             discovery_s: 1.5,
             alone: vec![Some(4.0), Some(2.0)],
-            served: Some(Served { board: 0, per_s: 3.0, core_s: 0.225, computing_s: 0.125 }),
+            served: Some(Served { board: 0, per_s: 3.0, handling_s: 0.1 }),
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![log],
             traffic: vec![Traffic { sent: 1, received: 2 }; 3],

@@ -29,8 +29,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Lets one board run the whole model for a requester: what it takes beyond computing is what
-    /// its link costs its processor.
+    /// Lets one board run the whole model for a requester: what its other threads take than those
+    /// that compute is what its link costs its processor.
     pub(in crate::testbed) fn run_served(&mut self, say: Say<'_>) -> Result<(), Failure> {
         if self.scenario.run.alone_s == 0.0 {
             return Ok(());
@@ -43,9 +43,9 @@ impl Stage<'_> {
             stage.running.iter().any(|running| running.role == Role::Trial && running.over)
         };
         self.wait_for("a board over its link", |stage| stage.trial.is_ready() || over(stage))?;
-        let before = self.used()?;
+        let before = self.handling();
         self.wait_for("a board over its link", over)?;
-        let after = self.used()?;
+        let after = self.handling();
         // A piece that has moved has cost two boards, and its weights' way from one to the other.
         let provider = match self.trial.plans.as_slice() {
             [plan] => plan.first().map(|piece| &piece.provider),
@@ -53,32 +53,27 @@ impl Stage<'_> {
         };
         let board =
             provider.and_then(|provider| self.nodes.iter().position(|node| node.id == *provider));
-        if let Some(board) = board {
-            let core_s = (after[board] - before[board]) / self.trial.inferences.len().max(1) as f64;
-            self.served = self.served_by(board, core_s)?;
-        }
+        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
+        let inferences = self.trial.inferences.len().max(1) as f64;
+        self.served = board.zip(per_s).map(|(board, per_s)| {
+            let handling_s = (after[board] - before[board]) / inferences;
+            Served { board, per_s, handling_s }
+        });
         if self.served.is_none() {
             say("no board kept it: what a byte costs is not known");
         }
         Ok(())
     }
 
-    /// The same board once more without its link, and with the others as idle as they were: what
-    /// they take from it when they compute, links don't cost.
-    fn served_by(&mut self, board: usize, core_s: f64) -> Result<Option<Served>, Failure> {
-        let among_others = self.alone[board].take();
-        self.start(board, Role::Alone(board), &self.arguments.alone(board))?;
-        let over = |stage: &Self| {
-            let mut same = stage.running.iter().filter(|r| r.role == Role::Alone(board));
-            same.all(|running| running.over)
-        };
-        self.wait_for("a board alone", over)?;
-        let solo = std::mem::replace(&mut self.alone[board], among_others);
-        let cores = self.scenario.boards[board].limits().and_then(|limits| limits.cores);
-        let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
-        let figures = solo.zip(cores).zip(per_s);
-        let served =
-            |((solo, cores), per_s)| Served { board, per_s, core_s, computing_s: cores / solo };
-        Ok(figures.map(served))
+    /// The core seconds of each board's node so far that were not for computing.
+    fn handling(&self) -> Vec<f64> {
+        let node = |board| self.running.iter().find(|running| running.role == Role::Node(board));
+        let boards = 0..self.nodes.len();
+        boards
+            .map(|board| node(board).map_or(0.0, |node| node.process.cpu_but(COMPUTING)))
+            .collect()
     }
 }
+
+/// How the names of the threads begin that compute.
+const COMPUTING: &str = "compute";
