@@ -1,5 +1,7 @@
 //! What the boards can do, before they have to do it together.
 
+use std::time::{Duration, Instant};
+
 use super::{Failure, Role, Say, Served, Stage};
 
 impl Stage<'_> {
@@ -43,9 +45,14 @@ impl Stage<'_> {
             stage.running.iter().any(|running| running.role == Role::Trial && running.over)
         };
         self.wait_for("a board over its link", |stage| stage.trial.is_ready() || over(stage))?;
-        let before = self.handling();
+        let (began, before) = (Instant::now(), self.handling());
         self.wait_for("a board over its link", over)?;
-        let after = self.handling();
+        let (ended, after) = (Instant::now(), self.handling());
+        // Adverts and timers cost the same without any inference, once the piece is dropped.
+        self.listen(ended + IDLE)?;
+        let (idle_began, idle_before) = (Instant::now(), self.handling());
+        self.listen(idle_began + IDLE)?;
+        let idle_after = self.handling();
         // A piece that has moved has cost two boards, and its weights' way from one to the other.
         let provider = match self.trial.plans.as_slice() {
             [plan] => plan.first().map(|piece| &piece.provider),
@@ -56,7 +63,10 @@ impl Stage<'_> {
         let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
         let inferences = self.trial.inferences.len().max(1) as f64;
         self.served = board.zip(per_s).map(|(board, per_s)| {
-            let handling_s = (after[board] - before[board]) / inferences;
+            let idle = idle_after[board] - idle_before[board];
+            let idle = idle / idle_began.elapsed().as_secs_f64()
+                * ended.duration_since(began).as_secs_f64();
+            let handling_s = (after[board] - before[board] - idle).max(0.0) / inferences;
             Served { board, per_s, handling_s }
         });
         if self.served.is_none() {
@@ -75,5 +85,6 @@ impl Stage<'_> {
     }
 }
 
+const IDLE: Duration = Duration::from_secs(2);
 /// How the names of the threads begin that compute.
 const COMPUTING: &str = "compute";
