@@ -84,7 +84,7 @@ fn boards(report: &Report) -> String {
         "board", "cores", "Mbit/s", "claims/s", "alone/s"
     ) + &format!(
         "{:>8}{:>8}{:>10}{:>10}{:>8}{:>6}{:>7}\n",
-        "pieces", "busy", "sent MB", "recv MB", "MiB", "own", "pieces"
+        "pieces", "busy", "sent MB", "recv MB", "MiB", "own", "held"
     );
     let row = |board: &BoardReport| {
         let limits = board.limits;
