@@ -105,13 +105,7 @@ impl Probe {
         let values: Vec<f32> = (0..dims.iter().product::<usize>())
             .map(|i| ((i % 13) as f32 - 6.0) / 6.0 / fan_in.sqrt())
             .collect();
-        self.graph.initializer.push(TensorProto {
-            name: Some(name.clone()),
-            dims: dims.iter().map(|&dim| dim as i64).collect(),
-            data_type: Some(data_type::FLOAT),
-            raw_data: Some(bytemuck::cast_slice(&values).to_vec().into()),
-            ..TensorProto::default()
-        });
+        self.graph.initializer.push(TensorProto::floats(&name, dims, &values));
         name
     }
 

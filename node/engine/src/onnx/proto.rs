@@ -101,6 +101,19 @@ pub(crate) struct TensorProto {
     pub(crate) data_location: Option<i32>,
 }
 
+impl TensorProto {
+    /// A constant of single precision, as files have it.
+    pub(crate) fn floats(name: &str, dims: &[usize], values: &[f32]) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            dims: dims.iter().map(|&dim| dim as i64).collect(),
+            data_type: Some(data_type::FLOAT),
+            raw_data: Some(bytemuck::cast_slice(values).to_vec().into()),
+            ..Self::default()
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct StringStringEntry {
     #[prost(string, optional, tag = "1")]

@@ -209,13 +209,7 @@ impl Builder {
         let seed = self.graph.initializer.len() as u64;
         let values: Vec<f32> =
             values(dims.iter().product(), seed).iter().map(|value| value * 1.7 * size).collect();
-        self.graph.initializer.push(TensorProto {
-            name: Some(name.clone()),
-            dims: dims.iter().map(|&dim| dim as i64).collect(),
-            data_type: Some(data_type::FLOAT),
-            raw_data: Some(bytemuck::cast_slice(&values).to_vec().into()),
-            ..TensorProto::default()
-        });
+        self.graph.initializer.push(TensorProto::floats(&name, dims, &values));
         name
     }
 
