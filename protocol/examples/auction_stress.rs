@@ -8,16 +8,11 @@ use std::process::ExitCode;
 use quickcheck::{Arbitrary, Gen};
 use starling_protocol::{
     market::Terms,
-    testing::{Instance, Mischief, Openings, check_outcome, run_auction_from},
+    testing::{Instance, Mischief, Openings, check_outcome, run_auction_from, stress},
 };
 
 fn main() -> ExitCode {
-    let mut numbers = std::env::args().skip(1).map_while(|number| number.parse().ok());
-    let cases: u64 = numbers.next().unwrap_or(CASES);
-    let first: u64 = numbers.next().unwrap_or(0);
-    let broken = (first..first + cases).filter(|case| is_broken(*case)).count();
-    println!("{broken} of {cases} auctions broke a rule");
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    stress("auctions", is_broken)
 }
 
 fn is_broken(case: u64) -> bool {
@@ -34,6 +29,5 @@ fn is_broken(case: u64) -> bool {
     result.is_err()
 }
 
-const CASES: u64 = 300_000;
 /// Of what quickcheck draws; instances have limits of their own.
 const SIZE: usize = 100;

@@ -6,15 +6,10 @@
 use std::process::ExitCode;
 
 use quickcheck::{Arbitrary, Gen};
-use starling_protocol::testing::{Trial, run_trial};
+use starling_protocol::testing::{Trial, run_trial, stress};
 
 fn main() -> ExitCode {
-    let mut numbers = std::env::args().skip(1).map_while(|number| number.parse().ok());
-    let cases: u64 = numbers.next().unwrap_or(CASES);
-    let first: u64 = numbers.next().unwrap_or(0);
-    let broken = (first..first + cases).filter(|case| is_broken(*case)).count();
-    println!("{broken} of {cases} trials broke a rule");
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    stress("trials", is_broken)
 }
 
 fn is_broken(case: u64) -> bool {
@@ -35,6 +30,5 @@ fn least(mut trial: Trial, broken: &str) -> Trial {
     trial
 }
 
-const CASES: u64 = 300_000;
 /// Of what quickcheck draws: a third of it is the most operations.
 const SIZE: usize = 600;

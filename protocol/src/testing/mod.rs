@@ -47,6 +47,7 @@ mod oracle;
 mod outcome;
 mod refute;
 mod schedule;
+mod stress;
 mod table;
 mod watch;
 
@@ -59,5 +60,6 @@ pub use oracle::{Blocked, Optimum, certify, optimum, solve_exactly, upper_bound}
 pub use outcome::{Outcome, check_outcome};
 pub use refute::refute;
 pub use schedule::{Op, Schedule, Trial};
+pub use stress::stress;
 pub use table::{Entry, Table};
 pub use watch::{BookWatch, check_book};
