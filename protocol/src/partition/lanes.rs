@@ -159,9 +159,10 @@ fn both(a: f64, b: f64) -> f64 {
 fn dealt(workers: &[Worker], groups: usize) -> Vec<Vec<Worker>> {
     let mut dealt: Vec<Vec<Worker>> = vec![Vec::new(); groups.min(workers.len())];
     let count = dealt.len();
-    for (turn, worker) in
-        workers.iter().enumerate().take(if count == 0 { 0 } else { workers.len() })
-    {
+    if count == 0 {
+        return dealt;
+    }
+    for (turn, worker) in workers.iter().enumerate() {
         let place = turn % (2 * count);
         dealt[place.min(2 * count - 1 - place)].push(*worker);
     }
