@@ -25,7 +25,7 @@ pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
 }
 
 /// Units of work by class.
-pub(super) fn by_class(values: &Value) -> Option<[u64; OP_CLASSES]> {
+fn by_class(values: &Value) -> Option<[u64; OP_CLASSES]> {
     let values: Option<Vec<u64>> = list(values)?.iter().map(Value::as_u64).collect();
     values?.try_into().ok()
 }

@@ -54,6 +54,7 @@ pub(super) struct Stage<'a> {
     traffic: Vec<Traffic>,
     granted: Granted,
     own_memory: Vec<Option<u64>>,
+    looked: Instant,
     samples: Vec<Sample>,
     happened: Vec<(f64, String)>,
     ticks: Option<Ticks>,
@@ -121,6 +122,7 @@ impl<'a> Stage<'a> {
             traffic: Vec::new(),
             granted: Granted::new(cores.map(Option::unwrap_or_default).collect(), now),
             own_memory: vec![None; boards],
+            looked: now,
             samples: Vec::new(),
             happened: Vec::new(),
             ticks: None,
@@ -438,6 +440,11 @@ impl<'a> Stage<'a> {
     }
 
     fn look_at_memory(&mut self) {
+        // The system adds it all up anew each time.
+        if self.looked.elapsed() < MEMORY_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
         for (board, most) in self.own_memory.iter_mut().enumerate() {
             *most = (*most).max(self.groups.memory_own(board));
         }
@@ -477,6 +484,7 @@ fn seconds(seconds: f64) -> Duration {
 
 /// How often it is looked whether something is due.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const MEMORY_EVERY: Duration = Duration::from_millis(200);
 const SAMPLE_EVERY_S: f64 = 0.5;
 /// How long nodes have to leave.
 const FAREWELL_MAX: Duration = Duration::from_secs(3);
