@@ -33,7 +33,8 @@ pub(crate) enum HandlingError {
 }
 
 /// Seconds of a core for each byte in or out over a link: what frames over this machine's own
-/// loopback cost it, and the packets of a link besides. Whatever else this process computes meanwhile is counted as well, so nothing should.
+/// loopback cost it, and the packets of a link besides. Whatever else this process computes meanwhile
+/// is counted as well, so nothing should.
 ///
 /// # Errors
 /// If loopback can't be used.
