@@ -25,7 +25,7 @@
 //! [`calibrate`]: crate::calibrate
 
 use crate::exec::kernels::BLOCK;
-use crate::exec::program::choose::{PLANAR_CHANNELS_MAX, SMALL_MAP, is_filtered, parts};
+use crate::exec::program::choose::{self, PLANAR_CHANNELS_MAX, is_filtered, parts};
 use crate::graph::{Activation, Conv, Layer, Op, TensorId, Window};
 use crate::profile::OpClass;
 use crate::tensor::TensorInfo;
@@ -96,7 +96,8 @@ fn convolve(
             add(OpClass::Dense, by_definition / 10 * PLANAR_TENTHS);
         }
         _ if is_filtered(&conv.window) => {
-            let side = if rows.max(columns) > SMALL_MAP as u64 { 4 } else { 2 };
+            let out_size = [rows, columns].map(|size| size as usize);
+            let side = choose::tiles(conv, out_size).outputs() as u64;
             let tiles = chain([images, rows.div_ceil(side), columns.div_ceil(side)]);
             let components = (side + 2) * (side + 2);
             let weights = chain([outputs, channels, components]);
@@ -204,6 +205,11 @@ mod tests {
         check(
             Probe::new(&[1, 16, 6, 6]).conv(16, 3, 1, 1),
             [2 * 256 * 16 * 9, 0, 0, 256 * 16 / 2, 32 * 36 + 9 * 16 * 16 + CALL],
+        );
+        // 25 of 25, where it is not much larger and filters are many.
+        check(
+            Probe::new(&[1, 192, 13, 13]).conv(192, 3, 1, 1),
+            [2 * 36864 * 625, 0, 0, 36864 * 25 / 2, 2 * 192 * 169 + 625 * 192 + CALL],
         );
         // One row is bound by its weights, and one pixel, the others are not.
         check(Probe::new(&[1, 32, 1, 1]).conv(16, 1, 1, 1), [0, 0, 0, 2 * 32 * 16, 48 + CALL]);

@@ -20,6 +20,29 @@ pub(crate) enum Pooling {
     },
 }
 
+/// Which outputs a convolution keeps that may do the pooling after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    All,
+    /// The greatest of every two by two; what is left over at the end of a side is dropped.
+    Maxima,
+}
+
+impl Keep {
+    /// Of how many outputs along a side one is kept.
+    pub(crate) fn side(self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Maxima => 2,
+        }
+    }
+
+    /// What is kept of images of this size.
+    pub(crate) fn size(self, size: [usize; 2]) -> [usize; 2] {
+        size.map(|outputs| outputs / self.side())
+    }
+}
+
 /// A pooling layer.
 pub(crate) struct Pool {
     isa: Isa,

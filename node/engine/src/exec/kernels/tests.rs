@@ -1,5 +1,6 @@
 //! Every kernel on every instruction set of this machine, against the definition.
 
+mod filtering;
 mod separable;
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
@@ -16,7 +17,6 @@ use super::planar::Planar;
 use super::pointwise::Pointwise;
 use super::pool::{Pool, Pooling};
 use super::tile::Finish;
-use super::winograd::{Tiles, Winograd};
 use super::{BLOCK, Isa, Plane, blocks};
 use crate::graph::Window;
 
@@ -311,29 +311,6 @@ fn depthwise_convolutions_follow_the_definition() {
             );
         })
     });
-}
-
-fn minimal_filtering(tiles: Tiles, mut case: Case) -> bool {
-    let padding = case.window.padding.map(|(before, after)| (before.min(2), after.min(2)));
-    case.window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], padding };
-    for (size, (before, after)) in case.size.iter_mut().zip(padding) {
-        *size = (*size).max(3 - (before + after).min(2));
-    }
-    case.agrees(1, |isa, filters, crew, images| {
-        let before = padding.map(|(before, _)| before);
-        Winograd::new(isa, tiles, case.channels, case.plane(), before, filters, case.finish).run(
-            crew,
-            images.blocked,
-            images.residual,
-            images.output,
-        );
-    })
-}
-
-#[test]
-fn minimal_filtering_follows_the_definition() {
-    check(100, |case| minimal_filtering(Tiles::F2, case));
-    check(100, |case| minimal_filtering(Tiles::F4, case));
 }
 
 #[test]

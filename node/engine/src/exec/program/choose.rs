@@ -3,7 +3,7 @@
 use crate::exec::kernels::BLOCK;
 use crate::exec::kernels::depthwise::Depthwise;
 use crate::exec::kernels::panels::Panels;
-use crate::exec::kernels::winograd::Tiles;
+use crate::exec::kernels::winograd::{Form, Tiles};
 use crate::graph::{Conv, Window};
 use crate::options::{Kernels, LoadOptions};
 
@@ -14,7 +14,7 @@ pub(crate) enum Method {
     Direct,
     Planar,
     Pointwise,
-    Winograd(Tiles),
+    Winograd(Tiles, Form),
 }
 
 /// The best kernel for a convolution of `channels` to images of `out_size`; none if only Burn has
@@ -45,9 +45,21 @@ pub(crate) fn method(
         is_filtered(window) && window.padding.iter().all(|&(before, after)| before.max(after) <= 2);
     Some(match minimal && options.kernels != Kernels::Exact {
         false => Method::Direct,
-        true if out_size[0].max(out_size[1]) <= SMALL_MAP => Method::Winograd(Tiles::F2),
-        true => Method::Winograd(Tiles::F4),
+        true => Method::Winograd(tiles(conv, out_size), Form::Components),
     })
+}
+
+/// The tiles by which a convolution to images of some size takes the least time. Large ones need the
+/// fewest products. Smaller ones waste less at the ends of small images, and have fewer components:
+/// where there are few tiles, and no cache keeps the filters from one run to the next, reading them
+/// takes longer than multiplying.
+pub(crate) fn tiles(conv: &Conv, out_size: [usize; 2]) -> Tiles {
+    let filters = conv.weight.shape()[0].saturating_mul(conv.weight.shape()[1]);
+    match out_size[0].max(out_size[1]) {
+        0..=SMALL_MAP => Tiles::F2,
+        0..=MEDIUM_MAP if filters >= UNCACHED_FILTERS => Tiles::F3,
+        _ => Tiles::F4,
+    }
 }
 
 /// Into how many dense convolutions a grouped one is divided: each of as many neighbouring groups
@@ -79,15 +91,17 @@ impl Method {
         match self {
             Self::Depthwise => Depthwise::weight_bytes(outputs, &conv.window),
             Self::Direct | Self::Planar | Self::Pointwise => panels(depth),
-            Self::Winograd(tiles) => panels(depth / 9) * tiles.components() as u64,
+            Self::Winograd(_, Form::Taps) => panels(depth),
+            Self::Winograd(tiles, Form::Components) => {
+                panels(depth / 9) * tiles.components() as u64
+            }
         }
     }
 
     /// The next kernel that takes less memory, if there is one.
     pub(crate) fn smaller(self) -> Option<Self> {
         match self {
-            Self::Winograd(Tiles::F4) => Some(Self::Winograd(Tiles::F2)),
-            Self::Winograd(Tiles::F2) => Some(Self::Direct),
+            Self::Winograd(tiles, Form::Components) => Some(Self::Winograd(tiles, Form::Taps)),
             _ => None,
         }
     }
@@ -99,3 +113,7 @@ pub(crate) const PLANAR_CHANNELS_MAX: usize = 6;
 const MERGED_MAX: usize = BLOCK;
 /// Images up to this size are smaller than the borders that large tiles add to them.
 pub(crate) const SMALL_MAP: usize = 8;
+/// Images up to this size have few tiles of any kind.
+const MEDIUM_MAP: usize = 15;
+/// Filters whose components take some megabytes.
+const UNCACHED_FILTERS: usize = 32 * 1024;

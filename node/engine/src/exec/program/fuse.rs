@@ -1,5 +1,5 @@
 //! What an own kernel does beside its own work: activations, the sum that a convolution is part
-//! of, and the depthwise convolution before it.
+//! of, the depthwise convolution before it, and the pooling after it.
 
 use std::collections::HashMap;
 
@@ -90,6 +90,45 @@ pub(super) fn separables(
     methods.keys().filter_map(taken).collect()
 }
 
+/// The poolings that a convolution before them does on what it has at hand. To each, the
+/// convolution: the first layer, or one by minimal filtering, where each square of outputs is in one
+/// tile.
+pub(super) fn pooled(
+    source: Source<'_>,
+    methods: &HashMap<usize, Method>,
+) -> HashMap<usize, usize> {
+    let uses = uses(source);
+    let able = |&(&i, method): &(&usize, &Method)| {
+        let layer = &source.layers[i];
+        let plain = matches!(&layer.op, Op::Conv(conv) if conv.groups == 1);
+        let Some(finish) = finish(layer.activation).filter(|_| plain) else { return false };
+        match method {
+            Method::Planar => true,
+            // Curves are for values that are stored already.
+            Method::Winograd(tiles, _) => {
+                tiles.outputs().is_multiple_of(2) && finish.curve == Curve::None
+            }
+            _ => false,
+        }
+    };
+    let made: HashMap<TensorId, usize> =
+        methods.iter().filter(able).map(|(&i, _)| (source.layers[i].outputs[0], i)).collect();
+    let taken = |(i, layer): (usize, &Layer)| {
+        let Op::MaxPool(pool) = &layer.op else { return None };
+        let window = &pool.window;
+        let squares = window.kernel == [2, 2]
+            && window.stride == [2, 2]
+            && window.dilation == [1, 1]
+            && window.padding == [(0, 0); 2];
+        let input = layer.inputs[0];
+        let sizes = |id: TensorId| &source.tensors[id.0].shape[2..];
+        let conv = *made.get(&input).filter(|_| uses[&input] == 1)?;
+        let halved = sizes(input).iter().zip(sizes(layer.outputs[0])).all(|(&a, &b)| a / 2 == b);
+        (squares && halved && layer.activation.is_none()).then_some((i, conv))
+    };
+    source.layers.iter().enumerate().filter_map(taken).collect()
+}
+
 /// How many layers read each tensor; to be an output of the piece counts as well.
 fn uses(source: Source<'_>) -> HashMap<TensorId, usize> {
     let mut uses = HashMap::new();
@@ -156,8 +195,8 @@ mod tests {
     use super::*;
     use crate::{LoadOptions, Model};
 
-    /// What is Burn's, and what is copied, in a network of the fixtures.
-    fn not_computed(name: &str) -> Vec<String> {
+    /// The recipes of a network of the fixtures.
+    fn recipes(name: &str) -> Vec<Recipe> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let model = Model::open(&folder.join(format!("{name}.onnx"))).unwrap();
         let last = model.layers().len();
@@ -168,13 +207,17 @@ mod tests {
             outputs: model.frontier_ids(last),
             mapped: &[],
         };
-        let plan = plan::plan(source, &LoadOptions::default());
+        plan::plan(source, &LoadOptions::default()).recipes
+    }
+
+    /// What is Burn's, and what is copied.
+    fn not_computed(name: &str) -> Vec<String> {
         let burn = |recipe: &Recipe| match recipe {
             Recipe::Burn(layer) => Some(layer.op.name().to_owned()),
             Recipe::Concat { .. } => Some("a copy".to_owned()),
             _ => None,
         };
-        plan.recipes.iter().filter_map(burn).collect()
+        recipes(name).iter().filter_map(burn).collect()
     }
 
     #[test]
@@ -188,5 +231,12 @@ mod tests {
         assert_eq!(not_computed("mobilenetv3"), ["ReduceMean"]);
         // A tensor that is joined with itself; other parts are computed where they belong.
         assert_eq!(not_computed("densenet"), ["a copy"]);
+    }
+    #[test]
+    fn convolutions_pool_their_own_outputs() {
+        let recipes = recipes("vgg11");
+        let count = |of: fn(&Recipe) -> bool| recipes.iter().filter(|&recipe| of(recipe)).count();
+        let pooled = count(|recipe| matches!(recipe, Recipe::Pooled(_)));
+        assert_eq!((pooled, count(|recipe| matches!(recipe, Recipe::Pool { .. }))), (5, 0));
     }
 }

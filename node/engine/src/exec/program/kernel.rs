@@ -83,6 +83,7 @@ impl Kernel {
             }
             &Recipe::Join { join, finish } => (Main::Join { isa, join, finish }, 1),
             &Recipe::Scale { finish, images } => (Main::Scale { isa, finish }, images),
+            Recipe::Pooled(recipe) => load_pooled(recipe, source, isa),
             Recipe::Separable(recipes) => load_separable(recipes, source, isa),
             &Recipe::Concat { images } => (Main::Concat, images),
             &Recipe::Pack { channels, images } => (Main::Pack { channels }, images),
@@ -202,6 +203,17 @@ fn load_conv(
     main
 }
 
+/// A convolution that pools its own outputs, and for how many images.
+fn load_pooled(recipe: &Recipe, source: Source<'_>, isa: Isa) -> (Main, usize) {
+    let Kernel { main, images } = Kernel::load(recipe, source, isa);
+    let main = match main {
+        Main::Planar(kernel) => Main::Planar(kernel.pooled()),
+        Main::Winograd(kernel) => Main::Winograd(kernel.pooled()),
+        _ => unreachable!("the plan makes this recipe of these"),
+    };
+    (main, images)
+}
+
 /// Two or three convolutions that are computed together, and for how many images.
 fn load_separable(recipes: &[Recipe], source: Source<'_>, isa: Isa) -> (Main, usize) {
     let kernels: Vec<_> = recipes.iter().map(|one| Kernel::load(one, source, isa)).collect();
@@ -238,9 +250,17 @@ fn load_dense(
             let stride = window.stride;
             Main::Pointwise(Pointwise::new(isa, channels, plane, stride, filters, finish))
         }
-        Method::Winograd(tiles) => {
+        Method::Winograd(tiles, form) => {
             let before = window.padding.map(|(before, _)| before);
-            Main::Winograd(Winograd::new(isa, tiles, channels, plane, before, filters, finish))
+            Main::Winograd(Winograd::new(
+                isa,
+                (tiles, form),
+                channels,
+                plane,
+                before,
+                filters,
+                finish,
+            ))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Source;
 use super::choose::{self, Method};
-use super::fuse::{Together, finish, is_image_mean, residuals, separables};
+use super::fuse::{Together, finish, is_image_mean, pooled, residuals, separables};
 use super::lives::Part;
 use crate::exec::kernels::blocks::Join;
 use crate::exec::kernels::panels::Panels;
@@ -105,6 +105,8 @@ pub(crate) enum Recipe {
         finish: Finish,
         images: usize,
     },
+    /// A convolution of which only the maximum of every two by two outputs is kept.
+    Pooled(Box<Recipe>),
     /// A depthwise convolution with the 1x1 convolutions around it: a recipe for each.
     Separable(Vec<Recipe>),
     Unpack {
@@ -185,6 +187,8 @@ pub(super) struct Planner<'a> {
     postponed: HashMap<TensorId, usize>,
     /// To some 1x1 convolutions, what is computed with them.
     separables: HashMap<usize, Together>,
+    /// To some poolings, the convolution that does them.
+    pooled: HashMap<usize, usize>,
     pub(super) steps: Vec<Step>,
     pub(super) recipes: Vec<Recipe>,
     pub(super) buffers: Vec<usize>,
@@ -208,6 +212,7 @@ impl<'a> Planner<'a> {
                 .collect(),
             postponed: HashMap::new(),
             separables: separables(source, methods),
+            pooled: pooled(source, methods),
             steps: Vec::new(),
             recipes: Vec::new(),
             buffers: Vec::new(),
@@ -224,6 +229,7 @@ impl<'a> Planner<'a> {
             .separables
             .values()
             .flat_map(|one| one.widen.into_iter().chain([one.depthwise]))
+            .chain(self.pooled.values().copied())
             .collect();
         for index in 0..self.source.layers.len() {
             let layer = &self.source.layers[index];
@@ -268,6 +274,10 @@ impl<'a> Planner<'a> {
             (Op::Add(Operand::Activation), Some(finish)) => self.add(index, layer, finish),
             (Op::Activation, Some(finish)) => self.element_wise(index, layer, Join::Add, finish),
             (Op::Binary(Binary::Mul), Some(finish)) => self.multiply(index, layer, finish),
+            (Op::MaxPool(_), _) if self.pooled.contains_key(&index) => {
+                self.conv_and_pool(index, self.pooled[&index], layer.outputs[0]);
+                true
+            }
             (Op::MaxPool(pool), Some(finish)) => {
                 self.pool(index, layer, pool.window, Pooling::Max, finish)
             }
@@ -438,19 +448,31 @@ impl<'a> Planner<'a> {
             }
             None => (conv_index, last),
         };
-        let input = self.source.layers[first].inputs[0];
-        let input_place = match self.methods[&first] {
-            Method::Planar => self.planar(index, input),
-            _ => self.blocked(index, input),
-        };
-        let mut inputs = vec![input_place];
+        let mut inputs = vec![self.conv_input(index, first)];
         inputs.extend(residual.map(|id| self.blocked(index, id)));
         let len = blocked_len(self.info(output));
         let buffer = self.compute(index, recipe, inputs, len);
         self.set(output, |forms| forms.blocked = Some(buffer));
     }
 
-    /// How a convolution is made that is computed with the one after it.
+    /// The input of a convolution, as its kernel reads it.
+    fn conv_input(&mut self, index: usize, conv_index: usize) -> Place {
+        let input = self.source.layers[conv_index].inputs[0];
+        match self.methods[&conv_index] {
+            Method::Planar => self.planar(index, input),
+            _ => self.blocked(index, input),
+        }
+    }
+
+    /// A convolution with the pooling after it, made at layer `index`.
+    fn conv_and_pool(&mut self, index: usize, conv_index: usize, output: TensorId) {
+        let recipe = Recipe::Pooled(Box::new(self.part_recipe(conv_index)));
+        let input = self.conv_input(index, conv_index);
+        let buffer = self.compute(index, recipe, vec![input], blocked_len(self.info(output)));
+        self.set(output, |forms| forms.blocked = Some(buffer));
+    }
+
+    /// How a convolution is made that is computed with the layer after it.
     fn part_recipe(&mut self, index: usize) -> Recipe {
         let layer = &self.source.layers[index];
         let finish = finish(layer.activation).expect("only those that have one are chosen");
