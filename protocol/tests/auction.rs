@@ -83,11 +83,13 @@ fn asks(here: NodeId, mine: f64, other: f64, holders: u16) -> impl Fn(&NodeId) -
 }
 
 /// What the others ask has risen: the piece offers so much more itself, before it is turned out,
-/// but the same no second time, and no more than the slot after the next one costs.
+/// but the same no second time, and no more than the slot after the next one costs. Where it does
+/// not expect prices to rise, no less than the next slot costs either.
 #[test]
 fn a_piece_defends_its_place_when_the_others_become_dearer() {
-    let defended = |other: f64| {
+    let defended = |pieces: usize, other: f64| {
         let (here, _, mut bidder) = one_of_two();
+        bidder.expect(pieces);
         let now = Timestamp(0);
         assert_eq!(bidder.poll(now, Duration::MAX, &asks(here, 0.0, 0.2, 1), &|_| None).len(), 1);
         bidder.on_award(here, 0, 1);
@@ -103,10 +105,14 @@ fn a_piece_defends_its_place_when_the_others_become_dearer() {
     };
     let close =
         |got: Option<f64>, expected: f64| got.is_some_and(|got| (got - expected).abs() < 1e-3);
-    assert_eq!(defended(0.2), None, "nothing has changed");
-    assert_eq!(defended(0.22), None, "hardly anything has");
-    assert!(close(defended(0.5), 0.55));
-    assert!(close(defended(9.0), 1.910));
+    for pieces in [0, 1] {
+        assert_eq!(defended(pieces, 0.2), None, "nothing has changed");
+        assert_eq!(defended(pieces, 0.22), None, "hardly anything has");
+        assert!(close(defended(pieces, 1.5), 1.55));
+        assert!(close(defended(pieces, 9.0), 1.910));
+    }
+    assert!(close(defended(1, 0.5), 0.55));
+    assert_eq!(defended(0, 0.5), None, "no slot opens for so little");
 }
 
 /// On the way down a piece offers what its place is worth, and leaves it if that is less than what

@@ -227,7 +227,7 @@ impl Requester {
 
     /// Bids of pieces that would rather offer more for their places than be turned out.
     fn defences(&mut self) -> Vec<Parcel> {
-        if self.forecast.is_some() {
+        if self.reviews > 0 {
             return Vec::new();
         }
         let prices = self.prices();

@@ -52,6 +52,9 @@ impl Seat {
     /// Offers more for the place that it has, if it may be turned out next and the prices of the
     /// others have risen since it bid: what it would offer if it had to bid again. But no more than
     /// the slot after the next one costs there: until that is the cheapest, nobody offers more.
+    ///
+    /// At prices that it does not expect to rise it offers no less than the next slot costs: once
+    /// all there have, that slot opens, and none of them has been turned out for it.
     fn defend(
         &mut self,
         now: Timestamp,
@@ -61,14 +64,17 @@ impl Seat {
         let (provider, level) = self.held().filter(|_| self.aside.is_none())?;
         let eps = rules.terms.eps;
         let ask = quote(&provider)?;
-        if level > ask.level? + eps {
+        let step = Nats(eps.0 / DEFENCES_PER_EPS);
+        let next = slot_cost(u32::from(ask.holders) + 1);
+        let (near, least) = if rules.demand > 0 { (eps, Nats::ZERO) } else { (step, next) };
+        if level > ask.level? + near || (rules.demand == 0 && level >= next) {
             return None;
         }
         let expected = self.expected(rules, quote);
         let elsewhere = self.best_elsewhere(&provider, &|node| expected.ask(node, quote))?;
         let slot = slot_cost(u32::from(ask.holders) + 2);
         let raised = (self.rate(&provider)? - elsewhere + eps).min(slot).min(rules.cap);
-        if raised < level.max(self.defended) + Nats(eps.0 / DEFENCES_PER_EPS) {
+        if raised < least.max(level.max(self.defended) + step) {
             return None;
         }
         self.defended = raised;

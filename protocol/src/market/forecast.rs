@@ -252,10 +252,12 @@ impl Forecast {
     pub fn opening(&self, piece: &PieceId) -> Option<Opening> {
         let entry = &self.pieces[*self.numbers.get(piece)? as usize];
         match entry.place {
-            Place::At(at) | Place::Pinned(at) => Some(Opening {
-                provider: self.shelves.node(at),
-                level: Nats::from_f64(entry.level),
-            }),
+            Place::At(at) | Place::Pinned(at) => {
+                // As much above the second best as any bid: others know pieces that it does not.
+                let level = entry.level - self.eps() + self.terms.eps.to_f64();
+                let level = Nats::from_f64(level).min(self.terms.cap(self.shelves.len()));
+                Some(Opening { provider: self.shelves.node(at), level })
+            }
             Place::None | Place::Gone | Place::Open => None,
         }
     }

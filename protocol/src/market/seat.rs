@@ -204,9 +204,11 @@ impl Seat {
             self.moved = now;
             (to, level)
         } else {
-            // By eps more than it must, or a price that goes on falling a little would be followed
-            // for ever; but not below what its slot costs.
-            let lower = (rate - elsewhere).max(alone);
+            // By more than it must, or a price that goes on falling a little would be followed for
+            // ever; but not by so much that others would be drawn here, nor below what its slot
+            // costs.
+            let spare = Nats(rules.terms.eps.0 / 2);
+            let lower = (rate - elsewhere + spare).max(alone);
             if lower >= level {
                 return None;
             }
@@ -259,7 +261,9 @@ impl Seat {
         let Some(rate) = self.rate(&provider) else { return };
         let heard = |node: &NodeId| quote(node).and_then(|ask| ask.level);
         let here_late = late.contains(&provider);
-        let price = heard(&provider).filter(|_| !here_late).unwrap_or(level).min(level);
+        // An opening bid is above what the forecast ended at by this, to be on the safe side.
+        let safe = if self.bids == 1 { Nats(rules.terms.eps.0 / 2) } else { Nats::ZERO };
+        let price = heard(&provider).filter(|_| !here_late).unwrap_or(level - safe).min(level);
         for other in self.open_candidates().filter(|other| other.provider != provider) {
             let there = heard(&other.provider).map(|price| other.log_rate - price);
             if there.is_some_and(|there| there > rate - price + rules.terms.eps) {

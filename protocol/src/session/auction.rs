@@ -54,7 +54,7 @@ impl Session {
         self.bidder = bidder.in_haste();
         self.plan = Some(plan);
         self.auction_began = now;
-        (self.reviews, self.inquiries) = (0, 0);
+        self.begin_rounds(now);
         self.messages = 0;
         out.push(Output::SessionChanged { session: self.id.number });
         match view.config.bidding {
@@ -67,6 +67,11 @@ impl Session {
                 self.advance(now, view, out);
             }
         }
+    }
+
+    fn begin_rounds(&mut self, now: Timestamp) {
+        (self.reviews, self.inquiries) = (0, 0);
+        (self.seeking, self.filled) = (usize::MAX, now);
     }
 
     fn forecasts(&self) -> bool {
@@ -157,7 +162,7 @@ impl Session {
         if self.phase != Phase::Bidding {
             if !matches!(self.phase, Phase::Settling { .. }) {
                 self.auction_began = now;
-                (self.reviews, self.inquiries) = (0, 0);
+                self.begin_rounds(now);
             }
             self.was_running |= self.phase == Phase::Streaming;
             self.migration = None;
@@ -190,9 +195,13 @@ impl Session {
 
     /// Whether prices are expected to rise: without a forecast, and until places are reviewed.
     fn expects(&self, view: &View<'_>) -> bool {
+        view.config.bidding == Bidding::Plain && self.is_rising()
+    }
+
+    /// Whether this is an auction in which no place has been reviewed yet.
+    fn is_rising(&self) -> bool {
         let auction = matches!(self.phase, Phase::Bidding | Phase::Settling { .. });
-        let plain = view.config.bidding == Bidding::Plain && self.forecasts();
-        auction && plain && !self.was_running && self.reviews == 0
+        auction && self.forecasts() && !self.was_running && self.reviews == 0
     }
 
     /// Pieces of all sessions that have or seek places, as far as they are known.
@@ -201,18 +210,17 @@ impl Session {
         own + view.flock.sessions().map(|(_, advert)| advert.pieces.len()).sum::<usize>()
     }
 
-    /// Pieces that have places offer more for them rather than be turned out. Says whether any does.
-    fn defend(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) -> bool {
-        if !self.expects(view) {
-            return false;
+    /// Pieces that have places offer more for them rather than be turned out.
+    fn defend(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
+        // In the rush after an opening nobody knows yet whose place is in danger.
+        let over = self.forecast.as_ref().is_none_or(|(at, _)| now >= *at + view.config.rush);
+        if !over || !self.is_rising() {
+            return;
         }
         let prices = self.prices(view);
-        let bids = self.bidder.defend(now, &|node| prices.ask(node));
-        let any = !bids.is_empty();
-        for (to, message) in bids {
+        for (to, message) in self.bidder.defend(now, &|node| prices.ask(node)) {
             self.send(to, message, out);
         }
-        any
     }
 
     /// What the forecast says of each piece without a place. A loser has learned something since:
@@ -291,16 +299,17 @@ impl Session {
         for (to, lease) in self.take_seconds() {
             self.give_back(to, lease, out);
         }
-        if self.defend(now, view, out) {
-            self.phase = Phase::Settling { until };
-            return;
-        }
         if self.matching.is_some() {
             return match self.exchange_places(now, view, out) {
                 Some(until) if self.bidder.is_placed() => self.phase = Phase::Settling { until },
                 Some(_) => self.advance(now, view, out),
                 None => self.agree(now, view, out),
             };
+        }
+        if self.is_filling(now, view) {
+            self.defend(now, view, out);
+            self.phase = Phase::Settling { until };
+            return;
         }
         if let Some(until) = self.await_news(now, view, out) {
             self.phase = Phase::Settling { until };
@@ -314,6 +323,22 @@ impl Session {
             return;
         }
         self.agree(now, view, out);
+    }
+
+    /// Whether others still look for places: fewer are taken than there are pieces, and not long
+    /// ago there were fewer still. Held against prices that are about to rise, places would look
+    /// dearer than they are.
+    fn is_filling(&mut self, now: Timestamp, view: &View<'_>) -> bool {
+        let foreseen = self.forecast.is_some() && self.bidder.tally().rounds < 2;
+        if foreseen || !self.is_rising() {
+            return false;
+        }
+        let taken = view.asks().map(|(_, ask, _)| usize::from(ask.holders)).sum();
+        let seeking = self.demand(view).saturating_sub(taken);
+        if seeking < self.seeking {
+            (self.seeking, self.filled) = (seeking, now);
+        }
+        seeking > 0 && now < self.filled + view.config.fill
     }
 
     /// By prices that were heard before the bids of all others were in, a piece may not be where it

@@ -40,6 +40,9 @@ pub struct Config {
     pub doubt: Duration,
     /// How long their answers are awaited.
     pub inquiry: Duration,
+    /// As long as others still find places, none is held against the prices: until all are known to
+    /// have one, or for so long none has.
+    pub fill: Duration,
     /// So many bids of a piece follow a forecast; after that it bids at the prices known.
     pub forecasts_max: u32,
     /// A bid unanswered for this long is sent again.
@@ -99,6 +102,7 @@ impl Default for Config {
             rush: Duration::from_millis(200),
             doubt: Duration::from_millis(200),
             inquiry: Duration::from_millis(90),
+            fill: Duration::from_millis(100),
             forecasts_max: 2,
             bid_patience: Duration::from_millis(500),
             bid_sends_max: 5,

@@ -93,6 +93,9 @@ pub struct Session {
     speeds: Vec<Speed>,
     reviews: u32,
     inquiries: u32,
+    // The fewest pieces without places that it has known of, and since when.
+    seeking: usize,
+    filled: Timestamp,
     placed_at: Option<Timestamp>,
     auction_began: Timestamp,
     messages: u32,
@@ -139,6 +142,8 @@ impl Session {
             speeds: Vec::new(),
             reviews: 0,
             inquiries: 0,
+            seeking: usize::MAX,
+            filled: now,
             placed_at: None,
             auction_began: now,
             messages: 0,

@@ -222,7 +222,7 @@ impl<'a> Arena<'a> {
             let Requester { bidder, asks, .. } = &mut self.requesters[number];
             let quote = |node: &NodeId| Some(asks.get(node).copied().unwrap_or(UNHEARD));
             let mut bids = bidder.poll(self.now, PATIENCE, &quote, &opening);
-            if let Openings::Expected { .. } = self.openings {
+            if let Openings::Expected { .. } | Openings::Forecast { .. } = self.openings {
                 bids.extend(bidder.defend(self.now, &quote));
             }
             self.send(number, bids);
