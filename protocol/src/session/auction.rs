@@ -329,8 +329,7 @@ impl Session {
     /// ago there were fewer still. Held against prices that are about to rise, places would look
     /// dearer than they are.
     fn is_filling(&mut self, now: Timestamp, view: &View<'_>) -> bool {
-        let foreseen = self.forecast.is_some() && self.bidder.tally().rounds < 2;
-        if foreseen || !self.is_rising() {
+        if !self.is_rising() {
             return false;
         }
         let taken = view.asks().map(|(_, ask, _)| usize::from(ask.holders)).sum();
