@@ -21,6 +21,8 @@ pub struct Run {
     pub effort: Effort,
     /// What it came to; nothing if it left a piece without a place.
     pub quality: Option<Quality>,
+    /// How fair the exact optimum of the same case is.
+    pub optimum: Jain,
 }
 
 /// What an algorithm took.
@@ -132,7 +134,8 @@ pub fn measure(
 ) -> Result<Vec<Run>, SolveError> {
     let settings = Settings { seed, terms: scenario.terms(), ..*settings };
     let case = scenario.draw(seed, cuts);
-    let (optimum, _) = testing::optimum(&case.instance).expect("there are slots for all pieces");
+    let (optimum, best) = testing::optimum(&case.instance).expect("there are slots for all pieces");
+    let fairness = quality(&case, &best, optimum.to_f64()).jain;
     let run = |algorithm: &Algorithm| {
         // Only the forecast rests on adverts; without one, the plain auction lacks a candidate.
         let missing = if *algorithm == Algorithm::Forecast { settings.missing } else { 0.0 };
@@ -141,7 +144,8 @@ pub fn measure(
         let placed = solution.complete();
         let effort = Effort::of(*algorithm, &solution, settings.rounds_max);
         let quality = placed.map(|placed| quality(&case, &placed, optimum.to_f64()));
-        Ok(Run { scenario: *scenario, seed, algorithm: *algorithm, effort, quality })
+        let (scenario, algorithm) = (*scenario, *algorithm);
+        Ok(Run { scenario, seed, algorithm, effort, quality, optimum: fairness })
     };
     algorithms.iter().map(run).collect()
 }

@@ -37,8 +37,8 @@ pub struct Speed {
 /// Claim (b): how fair an algorithm is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fairness {
-    /// Which.
-    pub algorithm: Algorithm,
+    /// Which; nothing for the exact optimum.
+    pub algorithm: Option<Algorithm>,
     /// Jain's index in each of [`Share::ALL`]; the range is over scenarios.
     pub jain: [Spread; 3],
     /// The median scenario in which all requesters have the same DNN.
@@ -147,13 +147,36 @@ impl Claims {
         let others = || Algorithm::ALL.into_iter().filter(|other| *other != Algorithm::Auction);
         let counts = Unit::ALL.into_iter().flat_map(|unit| Algorithm::ALL.map(|each| (unit, each)));
         let counts = counts.filter(|(_, each)| is_iterative(*each));
+        let own = Algorithm::ALL.into_iter().map(Some);
         Self {
             speed: others().filter_map(|algorithm| runs.speed(algorithm)).collect(),
             seconds: runs.seconds(),
-            fairness: Algorithm::ALL.into_iter().filter_map(|each| runs.fairness(each)).collect(),
+            fairness: own.chain([None]).filter_map(|each| runs.fairness(each)).collect(),
             iterations: counts.filter_map(|(unit, each)| runs.iterations(each, unit)).collect(),
             sensitivity: sensitivity::of(results),
         }
+    }
+}
+
+impl Claims {
+    /// How fair the auction is.
+    #[must_use]
+    pub fn of_auction(&self) -> Option<&Fairness> {
+        self.fairness.iter().find(|row| row.algorithm == Some(Algorithm::Auction))
+    }
+
+    /// How fair the exact optimum is.
+    #[must_use]
+    pub fn of_optimum(&self) -> Option<&Fairness> {
+        self.fairness.iter().find(|row| row.algorithm.is_none())
+    }
+}
+
+impl Fairness {
+    /// Whose it is.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.algorithm.map_or("the optimum", Algorithm::name)
     }
 }
 
@@ -241,9 +264,14 @@ impl<'a> Grouped<'a> {
         medians(&runs, place, |run| Some(run.quality?.mean_time))
     }
 
-    fn fairness(&self, algorithm: Algorithm) -> Option<Fairness> {
-        let runs = self.runs.get(&algorithm)?;
-        let index = |share: Share| move |run: &Run| Some(share.of(&run.quality?.jain));
+    fn fairness(&self, algorithm: Option<Algorithm>) -> Option<Fairness> {
+        // The optimum is that of every run on a case.
+        let runs = self.runs.get(&algorithm.unwrap_or(Algorithm::Auction))?;
+        let jain = move |run: &Run| match algorithm {
+            Some(_) => Some(run.quality?.jain),
+            None => Some(run.optimum),
+        };
+        let index = |share: Share| move |run: &Run| Some(share.of(&jain(run)?));
         let [pieces, busy, time] =
             Share::ALL.map(|share| medians(runs, |run| run.scenario, index(share)));
         let of = |kind: fn(&Demand) -> bool| {
@@ -347,6 +375,7 @@ mod tests {
                 ending: if seed == 1 { Ending::CutOff } else { Ending::Own },
             },
             quality: Some(Quality { mean_time, gap_per_piece: mean_time / 100.0, jain }),
+            optimum: Jain { busy: 0.7, ..jain },
         }
     }
 
@@ -386,14 +415,16 @@ mod tests {
 
     #[test]
     fn fairness_is_apart_for_mixed_demand() {
-        let auction = &claims(|_| {}).fairness[0];
-        assert_eq!(auction.algorithm, Algorithm::Auction);
+        let claims = claims(|_| {});
+        let auction = claims.of_auction().expect("it ran");
         let close = |got: [f64; 3], expected: [f64; 3]| {
             got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-12)
         };
         assert!(close(auction.alike, [0.9, 0.8, 0.15]), "{auction:?}");
         assert!(close(auction.mixed, [0.9, 0.8, 0.4]), "{auction:?}");
         assert!(close(auction.by_place[&(Demand::Mixed, Layout::Uniform)], auction.mixed));
+        let optimum = claims.of_optimum().expect("every case has one");
+        assert!(close(optimum.mixed, [0.9, 0.7, 0.4]), "{optimum:?}");
     }
 
     #[test]

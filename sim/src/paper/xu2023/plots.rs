@@ -28,7 +28,7 @@ pub fn speed(claims: &Claims) -> Ranges {
 #[must_use]
 pub fn fairness(claims: &Claims) -> Ranges {
     let row = |row: &claims::Fairness| {
-        (row.algorithm.name().to_owned(), row.jain.iter().copied().map(Some).collect())
+        (row.name().to_owned(), row.jain.iter().copied().map(Some).collect())
     };
     Ranges {
         title: "Fairness in three units".to_owned(),

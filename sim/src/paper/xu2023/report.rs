@@ -104,13 +104,13 @@ and seeds):
 }
 
 fn about_fairness(claims: &Claims, tables: &Tables) -> String {
-    let auction = claims.fairness.iter().find(|row| row.algorithm == Algorithm::Auction);
+    let auction = claims.of_auction();
     let fairer = Share::ALL.into_iter().enumerate().map(|(n, share)| {
         // To two digits, as in the table: a difference that nobody can see is none.
         let shown = |row: &claims::Fairness| (row.jain[n].middle * 100.0).round();
         let own = auction.map_or(100.0, shown);
-        let rivals = claims.fairness.iter().filter(|row| claims::is_rival(row.algorithm));
-        let fairer = rivals.filter(|row| shown(row) > own).map(|row| row.algorithm);
+        let fairer = claims.fairness.iter().filter(|row| shown(row) > own);
+        let fairer = fairer.filter_map(|row| row.algorithm).filter(|each| claims::is_rival(*each));
         match names(fairer) {
             none if none.is_empty() => {
                 format!("- {}: no rival is fairer than the auction.\n", share.name())
@@ -124,10 +124,12 @@ fn about_fairness(claims: &Claims, tables: &Tables) -> String {
 Jain's index of three shares: how many *pieces* each provider has, how long each provider is *busy*
 with one inference of each of its pieces, and the inference *time* of each piece. With mixed DNNs a
 large DNN's pieces take longer than a small one's wherever they go, which no assignment can make
-equal. A fair share is not a good one: whoever is slow for everybody is fair as well.
+equal. The exact optimum says how much: it is the fairest in proportion that there is, and no algorithm
+that reaches it has another index. A fair share is not a good one: whoever is slow for everybody is
+fair as well.
 
 {}
-The auction by DNN and layout (medians over fleets, sizes and seeds):
+The auction and the optimum by DNN and layout (medians over fleets, sizes and seeds):
 
 {}
 All algorithms, over all scenarios:

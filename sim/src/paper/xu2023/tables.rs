@@ -128,7 +128,7 @@ fn fairness_table(claims: &Claims) -> Table {
     }
     let mut table = Table { name: "fairness", columns, rows: Vec::new() };
     for row in &claims.fairness {
-        let mut cells = vec![Cell::text(row.algorithm.name())];
+        let mut cells = vec![Cell::text(row.name())];
         for jain in row.jain {
             cells.extend([jain.middle, jain.low, jain.high].map(|index| Cell::Number(index, 2)));
         }
@@ -140,11 +140,13 @@ fn fairness_table(claims: &Claims) -> Table {
 fn demands_table(claims: &Claims) -> Table {
     let mut columns = vec!["DNN".to_owned(), "layout".to_owned()];
     columns.extend(Share::ALL.map(|share| share.short().to_owned()));
+    columns.extend(Share::ALL.map(|share| format!("{} at the optimum", share.short())));
     let mut table = Table { name: "fairness_by_dnn", columns, rows: Vec::new() };
-    let auction = claims.fairness.iter().find(|row| row.algorithm == Algorithm::Auction);
+    let (auction, optimum) = (claims.of_auction(), claims.of_optimum());
     for (place, jain) in auction.iter().flat_map(|row| &row.by_place) {
         let mut row = vec![Cell::text(place.0.name()), Cell::text(place.1.name())];
-        row.extend(jain.map(|index| Cell::Number(index, 2)));
+        let best = optimum.and_then(|row| row.by_place.get(place));
+        row.extend(jain.iter().chain(best.into_iter().flatten()).map(|i| Cell::Number(*i, 2)));
         table.rows.push(row);
     }
     table
