@@ -285,6 +285,31 @@ fn a_lost_provider_is_replaced_and_unfinished_requests_are_replayed() {
     assert_eq!(replayed, [1, 2]);
 }
 
+/// A session whose other piece seeks in vain may never come to rest, and kept both for as long.
+#[test]
+fn a_piece_on_the_move_keeps_one_place_while_another_seeks_one() {
+    let mut table = Table::new(&[&[ASKER][..], &[provider(10_000_000); 4]].concat());
+    let plan = Plan::from_cuts(12, &[6]).expect("two pieces");
+    table.open(0, Planning::Fixed(plan));
+    let ready = table.ready();
+    let [moves, stays] = ready[..] else { panic!("two pieces, not {ready:?}") };
+    table.loads = Loads::Never;
+    let work = Work([6_000_000, 0, 0, 0, 0]);
+    for _ in 0..100 {
+        table.feed(moves, Input::Ran { work, seconds: 6.0 });
+    }
+    table.pass(Duration::from_secs(6));
+    let idle: Vec<usize> = (1..5).filter(|number| table.held()[*number] == 0).collect();
+    assert_eq!(idle.len(), 1, "the slow one's piece has its next place already");
+
+    // The best that is left for the other one never answers.
+    table.cut_off.extend(idle.into_iter().map(node_id).chain([stays]));
+    table.feed(node_id(0), Input::Left(stays));
+    table.pass(Duration::from_secs(1));
+    let held = table.nodes.values().filter(|node| !table.cut_off.contains(&node.id()));
+    assert_eq!(held.map(|node| node.book().holders()).sum::<u16>(), 1, "{:?}", table.held());
+}
+
 #[test]
 fn a_provider_that_falls_silent_is_taken_for_lost() {
     let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);

@@ -139,6 +139,7 @@ impl Session {
             self.bid(now, view, out);
             return;
         }
+        self.take_up_seconds(out);
         match self.phase {
             Phase::Bidding => {
                 self.placed_at = Some(now);
@@ -169,11 +170,23 @@ impl Session {
             self.phase = Phase::Bidding;
             self.requests.hold_back(now);
         }
+        self.take_up_seconds(out);
         self.send_bids(now, view, out);
         if self.bidder.is_infeasible() {
             let planned = !self.meant.is_empty();
             let error = if planned { SessionError::NotTaken } else { SessionError::NoPlace };
             self.start_over(now, error, view, out);
+        }
+    }
+
+    /// As long as nothing is loaded, a piece moves as soon as its second place is its own. Until all
+    /// the others have theirs may be for ever, and nobody keeps two places for that long.
+    fn take_up_seconds(&mut self, out: &mut Vec<Output>) {
+        if !matches!(self.phase, Phase::Bidding | Phase::Settling { .. }) {
+            return;
+        }
+        for (to, lease) in self.take_seconds() {
+            self.give_back(to, lease, out);
         }
     }
 
@@ -295,9 +308,6 @@ impl Session {
             self.send_bids(now, view, out);
             self.phase = Phase::Settling { until };
             return;
-        }
-        for (to, lease) in self.take_seconds() {
-            self.give_back(to, lease, out);
         }
         if self.matching.is_some() {
             return match self.exchange_places(now, view, out) {
