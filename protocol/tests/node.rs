@@ -21,6 +21,7 @@ use starling_protocol::{
 /// Nodes whose messages arrive at once and in order; a cut-off node's don't.
 struct Table {
     now: Timestamp,
+    bandwidth: u64,
     nodes: BTreeMap<NodeId, Node>,
     cut_off: BTreeSet<NodeId>,
     // Whose adverts no requester hears.
@@ -34,6 +35,13 @@ struct Table {
     in_flight: VecDeque<(NodeId, u64, u64)>,
     // Whether weights never come.
     loads: Loads,
+}
+
+fn node(number: usize, offering: Offering, speed: u64, bandwidth: u64, now: Timestamp) -> Node {
+    let mut config = Config::new(node_id(number), Speed([speed; 5]), now.0);
+    config.offering = offering;
+    config.bandwidth = bandwidth;
+    Node::new(config)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -50,15 +58,13 @@ impl Table {
     /// With links of so many bytes a second.
     fn with_links(offerings: &[(Offering, u64)], bandwidth: u64) -> Self {
         let now = Timestamp(1_000_000);
-        let node = |(number, (offering, speed)): (usize, &(Offering, u64))| {
-            let mut config = Config::new(node_id(number), Speed([*speed; 5]), now.0);
-            config.offering = *offering;
-            config.bandwidth = bandwidth;
-            (node_id(number), Node::new(config))
+        let seated = |(number, (offering, speed)): (usize, &(Offering, u64))| {
+            (node_id(number), node(number, *offering, *speed, bandwidth, now))
         };
         let mut table = Self {
             now,
-            nodes: offerings.iter().enumerate().map(node).collect(),
+            bandwidth,
+            nodes: offerings.iter().enumerate().map(seated).collect(),
             cut_off: BTreeSet::new(),
             unheard: BTreeSet::new(),
             inquiries: 0,
@@ -70,6 +76,12 @@ impl Table {
         };
         table.pass(Duration::from_millis(300));
         table
+    }
+
+    fn join(&mut self, number: usize, (offering, speed): (Offering, u64)) {
+        let node = node(number, offering, speed, self.bandwidth, self.now);
+        self.nodes.insert(node_id(number), node);
+        self.pass(Duration::from_millis(300));
     }
 
     fn feed(&mut self, to: NodeId, input: Input) {
@@ -283,6 +295,39 @@ fn a_lost_provider_is_replaced_and_unfinished_requests_are_replayed() {
     assert!(table.ready().iter().all(|node| *node == node_id(1)), "{:?}", table.ready());
     let replayed: Vec<u64> = table.inputs_sent.iter().map(|(request, _)| *request).collect();
     assert_eq!(replayed, [1, 2]);
+}
+
+#[test]
+fn a_piece_that_waits_for_one_that_is_silent_goes_to_a_newcomer() {
+    let one = provider(10_000_000);
+    let mut table = Table::new(&[ASKER, one, one]);
+    let plan = Plan::from_cuts(12, &[]).expect("one piece");
+    table.open(0, Planning::Fixed(plan));
+    let lost = table.ready()[0];
+    table.cut_off.extend([node_id(1), node_id(2)]);
+    table.feed(node_id(0), Input::Left(lost));
+    table.join(3, one);
+    table.pass(Duration::from_secs(6));
+    assert_eq!((table.failure(), table.ready()), (None, vec![node_id(3)]));
+}
+
+/// Its price would rise for half a minute, as nobody would bid at the others.
+#[test]
+fn a_provider_that_answers_again_is_bid_at_again() {
+    let speeds = [10_000_000, 9_000_000, 8_000_000];
+    let mut table = Table::new(&[&[ASKER][..], &speeds.map(provider)].concat());
+    let plan = Plan::from_cuts(12, &[]).expect("one piece");
+    table.open(0, Planning::Fixed(plan));
+    assert_eq!(table.ready(), [node_id(1)]);
+    table.cut_off.extend((1..4).map(node_id));
+    table.feed(node_id(0), Input::Left(node_id(1)));
+    // The second has been given up by now, and the third is waited for.
+    table.pass(Duration::from_secs(4));
+    let given_up = table.nodes[&node_id(0)].session(1).and_then(|session| session.attempt_of(0));
+    assert_eq!(given_up, Some(3), "a bid that won, one in vain, and one under way");
+    table.cut_off.remove(&node_id(2));
+    table.pass(Duration::from_secs(5));
+    assert_eq!((table.failure(), table.ready()), (None, vec![node_id(2)]));
 }
 
 /// A session whose other piece seeks in vain may never come to rest, and kept both for as long.

@@ -36,9 +36,10 @@ fn a_small_swarm_passes() {
 /// | 963 | a piece kept the place that it had left for as long as another one sought its own |
 /// | 1636 | a place that had been lost was believed in for ever |
 /// | 6428 | four renewals in a row were lost, and with them a provider that was there |
+/// | 9232 | after a partition had healed, nobody bid at those from the other side for half a minute |
 #[test]
 fn seeds_that_once_failed_pass() {
-    for seed in [40, 46, 85, 246, 269, 453, 553, 963, 1636, 6138, 6428, 8456] {
+    for seed in [40, 46, 85, 246, 269, 453, 553, 963, 1636, 6138, 6428, 8456, 9232] {
         if let Err(failure) = play::play(&swarm::draw(seed, Limits::default())) {
             panic!("starling-sim replay --seed {seed}: {failure}");
         }

@@ -284,6 +284,12 @@ impl Bidder {
         unsure
     }
 
+    /// Whether any piece may bid there.
+    #[must_use]
+    pub fn considers(&self, provider: &NodeId) -> bool {
+        self.seats.iter().any(|seat| seat.rate(provider).is_some())
+    }
+
     /// Who may take the pieces has changed, or at which rates. A piece's present provider must be
     /// among its candidates.
     pub fn set_candidates(&mut self, providers: usize, candidates: Vec<Vec<Candidate>>) {
@@ -402,6 +408,13 @@ impl Bidder {
     pub fn exclude(&mut self, provider: NodeId, until: Timestamp) {
         for seat in &mut self.seats {
             seat.exclude(provider, until);
+        }
+    }
+
+    /// Pieces may bid there again.
+    pub fn readmit(&mut self, provider: &NodeId) {
+        for seat in &mut self.seats {
+            seat.readmit(provider);
         }
     }
 

@@ -66,8 +66,8 @@ impl Seat {
         let ask = quote(&provider)?;
         let step = Nats(eps.0 / DEFENCES_PER_EPS);
         let next = slot_cost(u32::from(ask.holders) + 1);
-        let (near, least) = if rules.demand > 0 { (eps, Nats::ZERO) } else { (step, next) };
-        if level > ask.level? + near || (rules.demand == 0 && level >= next) {
+        let (near, least) = if rules.expects_rise() { (eps, Nats::ZERO) } else { (step, next) };
+        if level > ask.level? + near || (!rules.expects_rise() && level >= next) {
             return None;
         }
         let expected = self.expected(rules, quote);
@@ -90,7 +90,7 @@ impl Seat {
         rules: Rules,
         quote: &dyn Fn(&NodeId) -> Option<Ask>,
     ) -> Expected {
-        if rules.demand == 0 {
+        if !rules.expects_rise() {
             return Expected::default();
         }
         let best = self.open_candidates().map(|candidate| candidate.log_rate).max();

@@ -66,6 +66,11 @@ impl Terms {
     pub fn cap(&self, providers: usize) -> Nats {
         (self.spread + self.eps).times(providers as u64) + slot_cost(PIECES_EVER)
     }
+
+    /// What a level is above the least that would do, so that a piece need not bid again for less.
+    pub(crate) fn spare(&self) -> Nats {
+        Nats(self.eps.0 / 2)
+    }
 }
 
 /// No flock places more pieces than this at once; used only inside a logarithm.

@@ -76,6 +76,13 @@ pub(super) struct Rules {
     pub(super) providers: usize,
 }
 
+impl Rules {
+    /// Whether bids reckon with higher prices than are asked.
+    pub(super) fn expects_rise(&self) -> bool {
+        self.demand > 0
+    }
+}
+
 /// What a piece adds to its bids when its prices turn out to be late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Haste {

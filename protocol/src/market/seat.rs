@@ -142,6 +142,10 @@ impl Seat {
         self.excluded.insert(provider, until);
     }
 
+    pub(super) fn readmit(&mut self, provider: &NodeId) {
+        self.excluded.remove(provider);
+    }
+
     pub(super) fn forget(&mut self, gone: NodeId) {
         self.candidates.retain(|candidate| candidate.provider != gone);
         if self.aside.is_some_and(|aside| aside.bid.provider == gone) {
@@ -207,7 +211,7 @@ impl Seat {
             // By more than it must, or a price that goes on falling a little would be followed for
             // ever; but not by so much that others would be drawn here, nor below what its slot
             // costs.
-            let spare = Nats(rules.terms.eps.0 / 2);
+            let spare = rules.terms.spare();
             let lower = (rate - elsewhere + spare).max(alone);
             if lower >= level {
                 return None;
@@ -262,7 +266,7 @@ impl Seat {
         let heard = |node: &NodeId| quote(node).and_then(|ask| ask.level);
         let here_late = late.contains(&provider);
         // An opening bid is above what the forecast ended at by this, to be on the safe side.
-        let safe = if self.bids == 1 { Nats(rules.terms.eps.0 / 2) } else { Nats::ZERO };
+        let safe = if self.bids == 1 { rules.terms.spare() } else { Nats::ZERO };
         let price = heard(&provider).filter(|_| !here_late).unwrap_or(level - safe).min(level);
         for other in self.open_candidates().filter(|other| other.provider != provider) {
             let there = heard(&other.provider).map(|price| other.log_rate - price);
@@ -385,7 +389,7 @@ impl Seat {
     /// whoever leaves a place has to gain what it leaves for.
     fn spreads(&self, rules: Rules, prices: &Prices) -> bool {
         let asked = matches!(prices, Prices::AsAsked);
-        asked && self.refusals == 0 && rules.demand == 0
+        asked && self.refusals == 0 && !rules.expects_rise()
     }
 
     fn offers(

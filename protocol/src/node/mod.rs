@@ -209,9 +209,8 @@ impl Node {
             Advert::Node(advert) => {
                 let reception = self.flock.hear_node(now, from, advert);
                 if reception == Reception::Fresh {
-                    // Someone to plan with may have come.
                     self.each_session(now, out, |session, view, out| {
-                        session.on_news(now, view, out);
+                        session.on_news(now, from, view, out);
                     });
                 }
             }

@@ -101,6 +101,16 @@ impl Session {
         offers.filter_map(candidate).collect()
     }
 
+    /// Who may take the pieces as the picture is now.
+    pub(super) fn refresh_candidates(&mut self, view: &View<'_>) {
+        let places: Vec<Option<NodeId>> = self.bidder.states().map(|state| state.place()).collect();
+        let candidates = (0..).zip(places).filter_map(|(index, place)| {
+            Some(self.candidates(index, &self.piece(index)?, place, view))
+        });
+        let candidates = candidates.collect();
+        self.bidder.set_candidates(view.offers().count(), candidates);
+    }
+
     /// All adverts that could come have come: forecast, and bid.
     pub(super) fn open_bidding(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         self.forecast = Some((now, self.make_forecast(view)));

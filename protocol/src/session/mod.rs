@@ -82,6 +82,8 @@ pub struct Session {
     slices: Vec<(BlobId, u32)>,
     heard: BTreeMap<NodeId, Timestamp>,
     excluded: BTreeSet<NodeId>,
+    // Those that did not answer, and no piece bids at for a while.
+    silent: BTreeSet<NodeId>,
     renewed: Timestamp,
     // When those that have not answered the last renewal are asked once more.
     renew_again: Option<Timestamp>,
@@ -134,6 +136,7 @@ impl Session {
             slices: Vec::new(),
             heard: BTreeMap::new(),
             excluded: BTreeSet::new(),
+            silent: BTreeSet::new(),
             renewed: now,
             renew_again: None,
             reviewed: now,
@@ -248,6 +251,7 @@ impl Session {
     ) {
         self.heard.insert(from, now);
         self.messages += 1;
+        self.readmit(from, view);
         match message {
             Message::Award { index, attempt, .. } => {
                 if let Awarded::Unwanted(lease) = self.bidder.on_award(from, *index, *attempt) {
@@ -340,11 +344,25 @@ impl Session {
         self.advance(now, view, out);
     }
 
-    /// The picture of the flock has changed: someone to plan with may have come.
-    pub fn on_news(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
-        if let Phase::Searching { since, .. } = self.phase {
-            self.phase = Phase::Searching { since, retry: now };
-            self.search(now, view, out);
+    /// A node has described itself: someone to plan with may have come, or a place for a piece that
+    /// has none.
+    pub fn on_news(
+        &mut self,
+        now: Timestamp,
+        from: NodeId,
+        view: &View<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        match self.phase {
+            Phase::Searching { since, .. } => {
+                self.phase = Phase::Searching { since, retry: now };
+                self.search(now, view, out);
+            }
+            Phase::Bidding if !self.bidder.considers(&from) => {
+                self.refresh_candidates(view);
+                self.advance(now, view, out);
+            }
+            _ => {}
         }
     }
 
@@ -378,6 +396,7 @@ impl Session {
             self.heard.entry(to).or_insert(now);
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
         }
+        self.ask_the_silent(out);
     }
 
     /// Those that have not answered are asked once more, or a lossy link would soon look like a
@@ -391,6 +410,31 @@ impl Session {
             if self.heard.get(&to).is_some_and(|heard| *heard < self.renewed) {
                 self.send(to, Message::Renew { session: self.id.number, leases }, out);
             }
+        }
+    }
+
+    /// Whoever did not answer may only have been cut off for a moment. As long as a piece has no
+    /// place, and drives up the prices of those that are left, the others are asked whether they
+    /// are there again.
+    fn ask_the_silent(&mut self, out: &mut Vec<Output>) {
+        if self.phase != Phase::Bidding {
+            return;
+        }
+        for to in self.silent.clone() {
+            // A renewal of nothing is answered with the price.
+            let leases = Vec::new();
+            self.send(to, Message::Renew { session: self.id.number, leases }, out);
+        }
+    }
+
+    /// Someone who did not answer does so again: pieces may bid there.
+    fn readmit(&mut self, node: NodeId, view: &View<'_>) {
+        if !self.silent.remove(&node) {
+            return;
+        }
+        self.bidder.readmit(&node);
+        if self.phase == Phase::Bidding {
+            self.refresh_candidates(view);
         }
     }
 
@@ -412,6 +456,7 @@ impl Session {
             }
             // Its adverts may still say that it is there.
             self.bidder.exclude(node, now + view.config.exclusion);
+            self.silent.insert(node);
             self.on_provider_lost(now, node, view, out);
         }
     }
@@ -452,6 +497,7 @@ impl Session {
         self.migration = None;
         self.installed.clear();
         self.heard.clear();
+        self.silent.clear();
     }
 
     fn fail(&mut self, error: SessionError, out: &mut Vec<Output>) {

@@ -40,12 +40,10 @@ impl Session {
         moving: Moving,
         out: &mut Vec<Output>,
     ) -> bool {
-        let Some(placement) = self.bidder.placement() else { return false };
-        let candidates = (0..).zip(&placement).filter_map(|(index, held)| {
-            Some(self.candidates(index, &self.piece(index)?, Some(*held), view))
-        });
-        let candidates = candidates.collect();
-        self.bidder.set_candidates(view.offers().count(), candidates);
+        if !self.bidder.is_placed() {
+            return false;
+        }
+        self.refresh_candidates(view);
         let prices = self.prices(view);
         let quote = |node: &NodeId| prices.ask(node);
         let bids = self.bidder.review(now, &quote, moving);
