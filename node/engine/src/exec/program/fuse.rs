@@ -232,6 +232,7 @@ mod tests {
         // A tensor that is joined with itself; other parts are computed where they belong.
         assert_eq!(not_computed("densenet"), ["a copy"]);
     }
+
     #[test]
     fn convolutions_pool_their_own_outputs() {
         let recipes = recipes("vgg11");
