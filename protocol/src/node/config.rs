@@ -83,7 +83,7 @@ impl Config {
             byte_ps: 0,
             advert_every: Duration::from_secs(4),
             advert_gap: Duration::from_millis(100),
-            advert_every_each: Duration::from_millis(750),
+            advert_every_each: Duration::from_millis(900),
             adverts_lost_max: 2,
             install_grace: Duration::from_secs(30),
             sessions_max: 256,
