@@ -396,7 +396,7 @@ impl Session {
             self.heard.entry(to).or_insert(now);
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
         }
-        self.ask_the_silent(out);
+        self.ask_the_silent(view, out);
     }
 
     /// Those that have not answered are asked once more, or a lossy link would soon look like a
@@ -415,12 +415,13 @@ impl Session {
 
     /// Whoever did not answer may only have been cut off for a moment. As long as a piece has no
     /// place, and drives up the prices of those that are left, the others are asked whether they
-    /// are there again.
-    fn ask_the_silent(&mut self, out: &mut Vec<Output>) {
+    /// are there again. Not those whose adverts have run out: their next one will tell.
+    fn ask_the_silent(&mut self, view: &View<'_>, out: &mut Vec<Output>) {
         if self.phase != Phase::Bidding {
             return;
         }
-        for to in self.silent.clone() {
+        let known = self.silent.iter().filter(|node| view.offer(node).is_some());
+        for to in known.copied().collect::<Vec<_>>() {
             // A renewal of nothing is answered with the price.
             let leases = Vec::new();
             self.send(to, Message::Renew { session: self.id.number, leases }, out);
