@@ -13,7 +13,7 @@ use crate::{
     partition::Planner,
     plan::Plan,
     time::Timestamp,
-    wire::{Message, Stage},
+    wire::Stage,
 };
 
 impl Session {
@@ -381,9 +381,7 @@ impl Session {
         }
         self.inquiries += 1;
         for to in late {
-            // A renewal of nothing is answered with the price.
-            let leases = Vec::new();
-            self.send(to, Message::Renew { session: self.id.number, leases }, out);
+            self.inquire(to, out);
         }
         Some(now + view.config.inquiry)
     }

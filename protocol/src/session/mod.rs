@@ -422,10 +422,13 @@ impl Session {
         }
         let known = self.silent.iter().filter(|node| view.offer(node).is_some());
         for to in known.copied().collect::<Vec<_>>() {
-            // A renewal of nothing is answered with the price.
-            let leases = Vec::new();
-            self.send(to, Message::Renew { session: self.id.number, leases }, out);
+            self.inquire(to, out);
         }
+    }
+
+    /// A renewal of nothing is answered with the price.
+    fn inquire(&mut self, to: NodeId, out: &mut Vec<Output>) {
+        self.send(to, Message::Renew { session: self.id.number, leases: Vec::new() }, out);
     }
 
     /// Someone who did not answer does so again: pieces may bid there.
