@@ -9,7 +9,7 @@ use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::pad::pad;
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Parts, Store, accumulate, biased, tiled};
+use super::tile::{Finish, PIXELS_MIN, Parts, Store, accumulate, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 use crate::graph::Window;
 
@@ -93,7 +93,8 @@ impl Direct {
     fn split(&self, threads: usize) -> (usize, usize) {
         let Plane { size, out_size } = self.plane;
         let row = blocks(self.channels) * BLOCK * (size[1] + 2 * self.window.padding[1].0);
-        let rows = (BAND_VALUES / (row * self.window.stride[0])).clamp(1, out_size[0]);
+        let least = PIXELS_MIN.div_ceil(out_size[1].max(1));
+        let rows = (BAND_VALUES / (row * self.window.stride[0])).max(least).min(out_size[0]);
         let bands = out_size[0].div_ceil(rows);
         if threads == 1 {
             return (bands, 1);

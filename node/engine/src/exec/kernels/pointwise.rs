@@ -9,7 +9,7 @@ use super::crew::Crew;
 use super::lanes::Lanes;
 use super::memory::{Shared, with_scratch};
 use super::panels::{Filters, Panel, Panels};
-use super::tile::{Finish, Parts, Store, accumulate_blocks, biased, tiled};
+use super::tile::{Finish, PIXELS_MIN, Parts, Store, accumulate_blocks, biased, tiled};
 use super::{BLOCK, Isa, Kernel, Plane, blocks};
 
 /// A 1x1 convolution with its weights.
@@ -110,7 +110,8 @@ impl Split {
     fn new(layer: &Pointwise, pixels: usize, threads: usize) -> Self {
         let tiles = pixels.div_ceil(layer.isa.tile_pixels());
         let tile_values = layer.isa.tile_pixels() * blocks(layer.channels) * BLOCK;
-        let parts = tiles.div_ceil((PACKED_VALUES / tile_values).clamp(1, tiles));
+        let least = PIXELS_MIN.div_ceil(layer.isa.tile_pixels());
+        let parts = tiles.div_ceil((PACKED_VALUES / tile_values).max(least));
         if threads == 1 {
             return Self { tiles, parts, shares: 1 };
         }
