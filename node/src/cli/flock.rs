@@ -18,7 +18,8 @@ pub(super) struct FlockArgs {
     /// Where the identity and the weight cache are kept [default: the user's data directory]
     #[arg(long, value_name = "DIR", help_heading = "Flock")]
     data: Option<PathBuf>,
-    /// Address to listen on; may be repeated [default: all interfaces, TCP and QUIC, any port]
+    /// Address to listen on; may be repeated [default: all interfaces, any port; TCP and QUIC, or
+    /// QUIC alone if the link has 50 Mbit/s or less]
     #[arg(long, value_name = "MULTIADDR", help_heading = "Flock")]
     listen: Vec<Multiaddr>,
     /// Address of a node to join, for flocks beyond the local network; may be repeated
@@ -30,7 +31,8 @@ pub(super) struct FlockArgs {
     /// Name of the flock: nodes of other names are left alone
     #[arg(long, value_name = "NAME", default_value = "starling", help_heading = "Flock")]
     swarm: String,
-    /// Mbit/s of this machine's link, until transfers have shown it
+    /// Mbit/s of this machine's link, until transfers have shown it; on a slow one messages get
+    /// through sooner if it is told
     #[arg(long, value_name = "MBIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000), help_heading = "Flock")]
     link: u64,
     /// Threads for compute [default: all cores]
@@ -110,7 +112,8 @@ impl FlockArgs {
     }
 
     fn settings(&self, offering: Offering, identity: Identity) -> Result<Settings, Failure> {
-        let listen = if self.listen.is_empty() { default_listen()? } else { self.listen.clone() };
+        let listen =
+            if self.listen.is_empty() { default_listen(self.link)? } else { self.listen.clone() };
         Ok(Settings {
             data: self.data.clone().unwrap_or_else(super::default_data_dir),
             listen,
@@ -185,8 +188,11 @@ pub(super) fn warn_of_unreachable(news: &News) -> Option<String> {
     Some(format!("{address} does not answer: {reason}; still trying"))
 }
 
-fn default_listen() -> Result<Vec<Multiaddr>, Failure> {
-    let all = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+/// On a slow link over QUIC alone, so that nobody comes over TCP: there market messages would wait
+/// for tensors.
+fn default_listen(link_mbit: u64) -> Result<Vec<Multiaddr>, Failure> {
+    let (quic, tcp) = ("/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0");
+    let all: &[_] = if link_mbit > SLOW_LINK_MBIT { &[tcp, quic] } else { &[quic] };
     all.iter().map(|address| Ok(address.parse()?)).collect()
 }
 
@@ -197,6 +203,8 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A tensor of a megabyte takes longer than 0.15 s.
+const SLOW_LINK_MBIT: u64 = 50;
 /// Where the demo listens: nothing leaves the machine.
 pub(super) const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 /// The demo's flock never mixes with one that is really there.

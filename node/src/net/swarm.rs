@@ -27,7 +27,11 @@ use starling_protocol::{
 use thiserror::Error;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{contacts::Contacts, market::REPLIES_MAX, names::Names};
+use super::{
+    contacts::{Contacts, Over},
+    market::REPLIES_MAX,
+    names::Names,
+};
 use crate::identity;
 use behaviour::Behaviour;
 
@@ -36,7 +40,7 @@ use behaviour::Behaviour;
 pub(crate) struct NetConfig {
     /// The node's identity.
     pub(crate) keypair: Keypair,
-    /// Where to listen: TCP and QUIC addresses.
+    /// Where to listen: TCP and QUIC addresses. With none of TCP, others are dialled over QUIC.
     pub(crate) listen: Vec<Multiaddr>,
     /// Whom to stay connected with.
     pub(crate) peers: Vec<Multiaddr>,
@@ -158,12 +162,13 @@ impl Net {
         let mut swarm = behaviour::swarm(config.keypair, &names, config.mdns)?;
         let subscribed = swarm.behaviour_mut().gossip.subscribe(&topic);
         subscribed.map_err(|error| NetError::Setup(error.to_string()))?;
+        let over = Over::preferred(&config.listen);
         for address in config.listen {
             swarm
                 .listen_on(address.clone())
                 .map_err(|error| NetError::Listen { address, reason: error.to_string() })?;
         }
-        let mut contacts = Contacts::new(me);
+        let mut contacts = Contacts::new(me, over);
         let now = Instant::now();
         config.peers.into_iter().for_each(|address| contacts.ask(now, address));
         let mut tick = tokio::time::interval(TICK);
