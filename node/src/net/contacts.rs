@@ -362,7 +362,7 @@ mod tests {
     fn this_node_and_strangers_are_left_alone() {
         let now = Instant::now();
         let (me, stranger) = ordered_peers();
-        let mut contacts = Contacts::new(me);
+        let mut contacts = Contacts::new(me, Over::Tcp);
         contacts.hear(now, me);
         contacts.ask(now, address());
         let dial = contacts.due(now, nobody).pop().unwrap();
