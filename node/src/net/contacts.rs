@@ -42,7 +42,7 @@ enum Origin {
         address: Multiaddr,
         told: Told,
     },
-    /// `first` are the addresses over what is tried first.
+    /// `first` are those of its addresses that are dialled first.
     Found {
         heard: Instant,
         first: Vec<Multiaddr>,

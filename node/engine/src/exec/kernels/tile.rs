@@ -280,8 +280,9 @@ macro_rules! tiled {
 }
 pub(crate) use tiled;
 
-/// A task has at least so many pixels, if there are so many. It reads its weights once, from far
-/// away where they are many: with fewer pixels that would take longer than the sums.
+/// A task has at least so many pixels, if there are so many and threads don't need more tasks. It
+/// reads its weights once, from far away where they are many: with fewer pixels that would take
+/// longer than the sums.
 pub(crate) const PIXELS_MIN: usize = 48;
 
 /// Input channels between two checks of the loop.
