@@ -46,11 +46,11 @@ impl Lan {
         let pair = format!("type veth peer name {port} netns {switch}");
         run_line(&format!("ip -n {namespace} link add {CABLE} {pair}"))?;
         run_line(&format!("ip -n {switch} link set {port} master {} up", bridge(0)))?;
-        let address = format!("10.77.0.{}/24", number + 1);
-        run_line(&format!("ip -n {namespace} address add {address} dev {CABLE}"))?;
+        let address = format!("10.77.0.{}", number + 1);
+        run_line(&format!("ip -n {namespace} address add {address}/24 dev {CABLE}"))?;
         run_line(&format!("ip -n {namespace} link set {CABLE} up"))?;
         // Boards run their system as it comes. This machine's may have another default.
-        let source = format!("src 10.77.0.{} congctl cubic", number + 1);
+        let source = format!("src {address} congctl cubic");
         run_line(&format!("ip -n {namespace} route replace 10.77.0.0/24 dev {CABLE} {source}"))?;
         self.set_rate(number, link_mbit)?;
         Ok(number)
