@@ -1,7 +1,8 @@
 //! Between the engine's words and the protocol's: profiles, speeds, tensors.
 
 use starling_engine::{
-    LayerRows, Model, Profile, RowGraph, RowLayer, RowRule, Tensor, TensorInfo, calibrate,
+    LayerRows, LoadOptions, Model, Piece, Profile, RowGraph, RowLayer, RowRule, Tensor, TensorInfo,
+    calibrate,
 };
 use starling_protocol::{
     ModelId,
@@ -11,34 +12,88 @@ use starling_protocol::{
 
 use crate::net::{TensorBytes, pack};
 
+/// In which shares of their bytes tensors go over links, as they are [packed](pack).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shares {
+    /// All tensors alive across each cut together.
+    cuts: Vec<f64>,
+    /// By tensor of the row graph.
+    tensors: Vec<f64>,
+}
+
+impl Shares {
+    /// Inputs like those given, which few bytes of a picture need; all other tensors go as they are.
+    pub(crate) fn of_inputs(model: &Model, like: &[Tensor]) -> Self {
+        let graph = model.row_graph();
+        let mut shares = Self {
+            cuts: vec![1.0; graph.frontiers.len()],
+            tensors: vec![1.0; graph.tensors.len()],
+        };
+        let share = pack::share(like.iter().map(Tensor::as_bytes));
+        shares.cuts[0] = share;
+        for tensor in &graph.frontiers[0] {
+            shares.tensors[*tensor] = share;
+        }
+        shares
+    }
+
+    /// What all tensors come to when the model computes these inputs, which it does here, layer by
+    /// layer.
+    pub(crate) fn measure(model: &Model, inputs: Vec<Tensor>) -> Result<Self, String> {
+        let graph = model.row_graph();
+        let mut shares = Self::of_inputs(model, &inputs);
+        let mut alive = inputs;
+        for layer in 0..model.layers().len() {
+            let piece = Piece::load(model, layer..layer + 1, LoadOptions::default());
+            let outputs = piece.map_err(|error| error.to_string())?.run(&alive);
+            alive = outputs.map_err(|error| error.to_string())?;
+            shares.cuts[layer + 1] = pack::share(alive.iter().map(Tensor::as_bytes));
+            for (tensor, value) in graph.frontiers[layer + 1].iter().zip(&alive) {
+                shares.tensors[*tensor] = pack::share(std::iter::once(value.as_bytes()));
+            }
+        }
+        Ok(shares)
+    }
+
+    /// What of all tensors alive across a cut goes over a link.
+    pub(crate) fn of_cut(&self, cut: usize, bytes: u64) -> u64 {
+        packed(bytes, self.cuts[cut])
+    }
+
+    /// What of a row of a tensor of the row graph does.
+    pub(crate) fn of_row(&self, tensor: usize, row_bytes: u64) -> u64 {
+        packed(row_bytes, self.tensors[tensor])
+    }
+}
+
+/// Some bytes in this share of them, and never none of some.
+fn packed(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share).ceil() as u64
+}
+
 /// A model's costs as the protocol plans with them; nothing if it has no layer or over 65,535.
 /// Inputs like those given go over links [packed](pack), which few bytes of a picture need.
 pub(crate) fn model_profile(model: &Model, like: &[Tensor]) -> Option<ModelProfile> {
-    let share = pack::share(like.iter().map(Tensor::as_bytes));
+    let shares = Shares::of_inputs(model, like);
     let profile = model.profile();
     let layers: Vec<LayerProfile> = profile
         .layers
         .iter()
         .map(|layer| LayerProfile { work: Work(layer.work), weight_bytes: layer.weight_bytes })
         .collect();
-    let mut cuts: Vec<u64> = profile.cuts.iter().map(|cut| cut.bytes).collect();
-    if let Some(input) = cuts.first_mut() {
-        *input = packed(*input, share);
-    }
-    let costs = ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts)?;
-    Some(match row_map(&model.row_graph(), share) {
+    let cuts = profile.cuts.iter().enumerate().map(|(at, cut)| shares.of_cut(at, cut.bytes));
+    let costs = ModelProfile::new(ModelId(*model.id().as_bytes()), &layers, cuts.collect())?;
+    Some(match row_map(&model.row_graph(), &shares) {
         Some(rows) => costs.with_rows(rows),
         None => costs,
     })
 }
 
-/// How rows flow through a model whose inputs go over links in this share of their bytes; nothing
-/// if a tensor has more rows than anyone cuts.
-fn row_map(graph: &RowGraph, share: f64) -> Option<RowMap> {
-    let inputs = graph.frontiers.first().map_or(&[][..], Vec::as_slice);
+/// How rows flow through a model whose tensors go over links in these shares of their bytes;
+/// nothing if a tensor has more rows than anyone cuts.
+fn row_map(graph: &RowGraph, shares: &Shares) -> Option<RowMap> {
     let tensor = |(at, (height, row_bytes)): (usize, &(usize, u64))| {
-        let is_input = inputs.contains(&at);
-        let row_bytes = if is_input { packed(*row_bytes, share) } else { *row_bytes };
+        let row_bytes = shares.of_row(at, *row_bytes);
         Some(TensorRows { height: u32::try_from(*height).ok()?, row_bytes })
     };
     let tensors: Option<Vec<_>> = graph.tensors.iter().enumerate().map(tensor).collect();
@@ -46,11 +101,6 @@ fn row_map(graph: &RowGraph, share: f64) -> Option<RowMap> {
     let frontiers: Option<Vec<_>> = graph.frontiers.iter().map(|ids| numbers(ids)).collect();
     let row_weights: Vec<u64> = graph.layers.iter().map(|layer| layer.row_weight_bytes).collect();
     Some(RowMap::new(tensors?, layers?, frontiers?)?.with_row_weights(&row_weights))
-}
-
-/// Some bytes in this share of them, and never none of some.
-fn packed(bytes: u64, share: f64) -> u64 {
-    (bytes as f64 * share).ceil() as u64
 }
 
 fn layer_rows(layer: &RowLayer) -> Option<rows::LayerRows> {
@@ -142,7 +192,7 @@ pub(crate) fn from_wire<'a>(
 #[cfg(test)]
 mod tests {
     use starling_engine::probe::Probe;
-    use starling_protocol::plan::{LayerRange, Piece};
+    use starling_protocol::plan::{self, LayerRange};
 
     use super::*;
 
@@ -161,7 +211,7 @@ mod tests {
             for rows in map.divide(end, &[1.0, 3.0, 2.0]).into_iter().filter(|r| !r[0].is_empty()) {
                 let here = engine_rows(&rows);
                 let engine = model.strip_cost(range.clone(), &here).expect("the model's own rows");
-                let piece = Piece { layers, rows };
+                let piece = plan::Piece { layers, rows };
                 let cost = costs.piece(&piece);
                 assert_eq!(cost.weight_bytes, engine.weight_bytes, "{piece}");
                 assert_eq!(cost.bytes_out, engine.output_bytes, "{piece}");
@@ -176,5 +226,20 @@ mod tests {
         let image = Probe::new(&[1, 3, 20, 18]).conv(8, 3, 1, 1).max_pool(2, 2).conv(16, 3, 2, 8);
         check(&image.global_average_pool().build());
         check(&Probe::new(&[1, 30]).gemm(50).gemm(40).gemm(7).build());
+    }
+
+    #[test]
+    fn tensors_are_measured_as_they_go_over_links() {
+        let model = Probe::new(&[1, 16, 16, 16]).max_pool(2, 2).build();
+        // No two values are the same, but the largest of each window is.
+        let value = |i: u16| if i % 2 == 1 && i / 16 % 2 == 1 { 5.0 } else { -f32::from(i) };
+        let input = Tensor::from_f32(vec![1, 16, 16, 16], (0..4096).map(value).collect());
+        let shares = Shares::measure(&model, vec![input.expect("so many values")]);
+        let shares = shares.expect("it runs");
+        let cuts = [0, 1].map(|cut| shares.of_cut(cut, 100_000));
+        assert_eq!(cuts[0], 100_000);
+        // A byte for each value, and the only one.
+        assert!((25_000..26_000).contains(&cuts[1]), "{cuts:?}");
+        assert_eq!([0, 1].map(|tensor| shares.of_row(tensor, 100_000)), cuts);
     }
 }

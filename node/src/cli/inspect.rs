@@ -12,18 +12,19 @@ use starling_protocol::{
 };
 
 use super::{Failure, input, report};
-use crate::convert;
+use crate::convert::{self, Shares};
 
 /// Show what a model is made of, what it costs and where it is best cut
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   starling inspect model.onnx
   starling inspect model.onnx --json | jq '.layers[].flops'
-  starling inspect model.onnx --image cat.jpg --json | jq .input_bytes_sent")]
+  starling inspect model.onnx --image cat.jpg --json | jq .cut_bytes_sent")]
 pub(super) struct Args {
     /// The model
     model: PathBuf,
-    /// A picture like those to come, which is sent in fewer bytes than other tensors
+    /// A picture like those to come: with --json the model computes it, and tells in how many bytes
+    /// each tensor goes over links
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// An input like those to come; may be repeated for models of several inputs
@@ -44,8 +45,12 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
     };
     let cuts = best_cuts(&model, args.pieces);
     if json {
-        let sent = convert::model_profile(&model, &like).map(|costs| costs.bytes_across(0, &[]));
-        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts, sent))?);
+        let shares = if like.is_empty() {
+            Shares::of_inputs(&model, &[])
+        } else {
+            Shares::measure(&model, like)?
+        };
+        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts, &shares))?);
     } else {
         print!("{}", as_text(&model, &profile, &cuts));
     }
@@ -77,12 +82,12 @@ fn best_cuts(model: &Model, pieces_max: u16) -> Vec<(u16, Vec<u16>, f64)> {
     best.collect()
 }
 
-/// `sent` bytes of inputs go over a link.
+/// Tensors go over links in these shares of their bytes.
 fn as_json(
     model: &Model,
     profile: &Profile,
     cuts: &[(u16, Vec<u16>, f64)],
-    sent: Option<u64>,
+    shares: &Shares,
 ) -> serde_json::Value {
     let layers = profile.layers.iter().map(|layer| {
         json!({
@@ -97,6 +102,8 @@ fn as_json(
         })
     });
     let frontiers: Vec<u64> = profile.cuts.iter().map(|cut| cut.bytes).collect();
+    let sent: Vec<u64> =
+        frontiers.iter().enumerate().map(|(at, bytes)| shares.of_cut(at, *bytes)).collect();
     let tensors = |infos: &[starling_engine::TensorInfo]| -> Vec<serde_json::Value> {
         infos.iter().map(|info| json!({"name": info.name, "type": info.dtype.to_string(), "shape": info.shape})).collect()
     };
@@ -112,19 +119,19 @@ fn as_json(
         "weight_bytes": profile.layers.iter().map(|layer| layer.weight_bytes).sum::<u64>(),
         "layers": layers.collect::<Vec<_>>(),
         "cut_bytes": frontiers,
-        "input_bytes_sent": sent,
-        "rows": rows_as_json(model),
+        "cut_bytes_sent": sent,
+        "rows": rows_as_json(model, shares),
         "best_cuts": best.collect::<Vec<_>>(),
     })
 }
 
 /// What strips need to know: the tensors' heights, and how layers' rows follow from each other's.
-fn rows_as_json(model: &Model) -> serde_json::Value {
+fn rows_as_json(model: &Model, shares: &Shares) -> serde_json::Value {
     let graph = model.row_graph();
-    let tensors = graph
-        .tensors
-        .iter()
-        .map(|(height, row_bytes)| json!({"height": height, "row_bytes": row_bytes}));
+    let tensors = graph.tensors.iter().enumerate().map(|(at, (height, row_bytes))| {
+        let sent = shares.of_row(at, *row_bytes);
+        json!({"height": height, "row_bytes": row_bytes, "row_bytes_sent": sent})
+    });
     let layers = graph.layers.iter().map(|layer| {
         let rules = match &layer.rows {
             LayerRows::View | LayerRows::Whole => None,

@@ -7,21 +7,17 @@ use starling_protocol::{
     rows::{LayerRows, RowMap, RowRule, RowWindow, Splits, TensorRows},
 };
 
-/// The model's costs, with inputs as they are packed on the wire; nothing if something is missing.
+/// The model's costs, with tensors as they are packed on the wire; nothing if something is missing.
 /// Without the part about rows, no strips can be told of.
 pub(super) fn model_profile(inspected: &Value) -> Option<ModelProfile> {
     let layers: Option<Vec<LayerProfile>> = list(&inspected["layers"])?.iter().map(layer).collect();
-    let cuts: Option<Vec<u64>> = list(&inspected["cut_bytes"])?.iter().map(Value::as_u64).collect();
-    let mut cuts = cuts?;
-    let whole_input = cuts.first().copied()?;
-    let sent = inspected["input_bytes_sent"].as_u64().unwrap_or(whole_input);
-    *cuts.first_mut()? = sent;
-    let profile = ModelProfile::new(ModelId([0; 32]), &layers?, cuts)?;
+    let cuts: Option<Vec<u64>> =
+        list(&inspected["cut_bytes_sent"])?.iter().map(Value::as_u64).collect();
+    let profile = ModelProfile::new(ModelId([0; 32]), &layers?, cuts?)?;
     if inspected["rows"].is_null() {
         return Some(profile);
     }
-    let packed = sent as f64 / whole_input.max(1) as f64;
-    Some(profile.with_rows(row_map(&inspected["rows"], packed)?))
+    Some(profile.with_rows(row_map(&inspected["rows"])?))
 }
 
 /// Units of work by class.
@@ -35,23 +31,19 @@ fn layer(layer: &Value) -> Option<LayerProfile> {
     Some(LayerProfile { work: Work(work), weight_bytes })
 }
 
-/// How rows flow, where inputs go over links in this share of their bytes.
-fn row_map(rows: &Value, packed: f64) -> Option<RowMap> {
+/// How rows flow, as they go over links.
+fn row_map(rows: &Value) -> Option<RowMap> {
     let frontiers: Option<Vec<Vec<u32>>> = list(&rows["frontiers"])?.iter().map(numbers).collect();
-    let frontiers = frontiers?;
-    let tensor = |(at, tensor): (u32, &Value)| {
-        let row_bytes = tensor["row_bytes"].as_u64()?;
-        let is_input = frontiers.first().is_some_and(|inputs| inputs.contains(&at));
-        let share = if is_input { packed } else { 1.0 };
-        let row_bytes = (row_bytes as f64 * share).ceil() as u64;
+    let tensor = |tensor: &Value| {
+        let row_bytes = tensor["row_bytes_sent"].as_u64()?;
         Some(TensorRows { height: number(&tensor["height"])?, row_bytes })
     };
-    let tensors: Option<Vec<TensorRows>> = (0..).zip(list(&rows["tensors"])?).map(tensor).collect();
+    let tensors: Option<Vec<TensorRows>> = list(&rows["tensors"])?.iter().map(tensor).collect();
     let layers = list(&rows["layers"])?;
     let flow: Option<Vec<LayerRows>> = layers.iter().map(layer_rows).collect();
     let weights: Option<Vec<u64>> =
         layers.iter().map(|layer| layer["row_weight_bytes"].as_u64()).collect();
-    Some(RowMap::new(tensors?, flow?, frontiers)?.with_row_weights(&weights?))
+    Some(RowMap::new(tensors?, flow?, frontiers?)?.with_row_weights(&weights?))
 }
 
 fn layer_rows(layer: &Value) -> Option<LayerRows> {
