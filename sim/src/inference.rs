@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 
@@ -24,6 +25,7 @@ use starling_protocol::{
 use crate::{
     delivery::Delivery,
     ledger::Sighting,
+    quota::Quota,
     world::{World, short},
 };
 
@@ -81,6 +83,7 @@ struct Processor {
     queued: usize,
     // What it takes to receive or to send a byte.
     seconds_per_byte: f64,
+    quota: Option<Quota>,
 }
 
 /// A piece that takes inputs, and those of which not all parts have come.
@@ -152,8 +155,8 @@ impl Inference {
 
     /// A process is dead, with all that it had loaded and queued.
     pub(crate) fn forget(&mut self, place: usize, id: NodeId) {
-        let seconds_per_byte = self.processors[place].seconds_per_byte;
-        self.processors[place] = Processor { seconds_per_byte, ..Processor::default() };
+        let Processor { seconds_per_byte, quota, .. } = mem::take(&mut self.processors[place]);
+        self.processors[place] = Processor { seconds_per_byte, quota, ..Processor::default() };
         self.streams.retain(|session, _| session.requester != id);
     }
 
@@ -172,13 +175,16 @@ impl Inference {
         (frame.epoch == loaded.order.epoch).then_some(loaded)
     }
 
-    /// What a machine's processor has to do with the tensors of a piece, beside computing it.
-    fn handling(&self, place: usize, order: &LoadOrder) -> Duration {
-        let profile = self.profiles.get(&order.piece.session);
-        let bytes = profile.map_or(0, |profile| {
-            let piece = profile.piece(&order.computes());
-            piece.bytes_in.saturating_add(piece.bytes_out)
-        });
+    /// What a machine's processor has to do with the tensors of a piece, beside computing it: what
+    /// stays on the machine costs nothing.
+    fn handling(&self, place: usize, own: NodeId, order: &LoadOrder) -> Duration {
+        let session = &order.piece.session;
+        let over_links = |cut: u16, links: &[Link]| -> u64 {
+            let others = links.iter().filter(|link| link.node != own);
+            others.map(|link| self.bytes(session, cut, link)).sum()
+        };
+        let bytes = over_links(order.layers.first, &order.sources)
+            .saturating_add(over_links(order.layers.end, &order.targets));
         let seconds = bytes as f64 * self.processors[place].seconds_per_byte;
         Duration::try_from_secs_f64(seconds).unwrap_or(RUN_MAX).min(RUN_MAX)
     }
@@ -213,6 +219,15 @@ impl World {
     /// it receives or sends: encryption, checksums and the system's work cost time too.
     pub fn charge_for_bytes(&mut self, place: usize, seconds_per_byte: f64) {
         self.inference.processors[place].seconds_per_byte = seconds_per_byte.max(0.0);
+    }
+
+    /// From now on a machine's processor stands still for a part of each period, as one whose quota
+    /// of it is this share of a core. Its speed stays what it is in the long run.
+    pub fn ration(&mut self, place: usize, share: f64, period: Duration) {
+        // As on machines that began at different times, no two have the same.
+        let phase = (place as f64 * GOLDEN_RATIO).fract();
+        let began = self.now + period.mul_f64(phase);
+        self.inference.processors[place].quota = Some(Quota::new(share, period, began));
     }
 
     /// What was observed since the world began, or since it was last
@@ -308,13 +323,18 @@ impl World {
 
     fn queue(&mut self, place: usize, order: &LoadOrder, frame: Frame) {
         let Some(work) = self.inference.work(order) else { return };
-        let span = self.real_time(place, &work) + self.inference.handling(place, order);
+        let own = self.peers[place].id;
+        let span = self.real_time(place, &work) + self.inference.handling(place, own, order);
         let processor = &mut self.inference.processors[place];
         if processor.queued >= QUEUE_MAX {
             return;
         }
         processor.queued += 1;
-        processor.free_at = self.now.max(processor.free_at) + span;
+        let start = self.now.max(processor.free_at);
+        processor.free_at = match &mut processor.quota {
+            Some(quota) => quota.done(start, span),
+            None => start + span,
+        };
         let (wait, life) = (processor.free_at.since(self.now), self.peers[place].life);
         let piece = PieceId { session: frame.session, index: frame.index.unwrap_or(0) };
         let (runs, seconds) = self.inference.observed.pieces.entry(piece).or_default();
@@ -415,6 +435,8 @@ fn merged(parts: Vec<Vec<PieceRun>>) -> Vec<PieceRun> {
 const REQUESTS_MAX: usize = 2 * PIECES_MAX + 1;
 /// Jobs that wait for one processor, as on a live node.
 const QUEUE_MAX: usize = 512;
+/// Its multiples are nowhere close to each other but for whole numbers.
+const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;
 /// How long a stream takes to notice that nothing gets through.
 const EDGE_PATIENCE: Duration = Duration::from_secs(5);
 /// No piece is worth waiting longer for.

@@ -59,6 +59,7 @@ pub mod paper;
 pub mod play;
 pub mod plot;
 mod queue;
+mod quota;
 pub mod random;
 pub mod report;
 pub mod runner;

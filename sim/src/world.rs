@@ -17,13 +17,13 @@ use std::{
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use starling_protocol::{
-    BlobId, NodeId, PieceId, SessionId, Timestamp,
+    BlobId, NodeId, SessionId, Timestamp,
     host::LoadOrder,
     model::{ModelProfile, Speed},
     node::{Command, Config, Input, Node, Output},
     plan::{Piece, Plan},
     session::Planning,
-    wire::{self, FailureReason, Message, RefusalReason},
+    wire::{self, FailureReason, Message},
 };
 use thiserror::Error;
 
@@ -94,8 +94,6 @@ pub struct World {
     places: BTreeMap<NodeId, usize>,
     // Whose adverts a node does not hear, though it passes them on.
     pub(crate) hidden: BTreeSet<(usize, NodeId)>,
-    // The only pieces that a node takes, for those that don't take any.
-    admitted: BTreeMap<usize, BTreeSet<PieceId>>,
     pub(crate) network: Network,
     pub(crate) gossip: Gossip,
     machines: ChaCha12Rng,
@@ -137,7 +135,6 @@ impl World {
             alive: Vec::new(),
             places: BTreeMap::new(),
             hidden: BTreeSet::new(),
-            admitted: BTreeMap::new(),
             network: Network::new(seed, settings.network),
             gossip: Gossip::new(seed),
             machines: generator(seed, Purpose::Machines),
@@ -194,12 +191,6 @@ impl World {
     /// From now on a node hears nothing that this author gossips: its picture lacks that.
     pub fn hide(&mut self, place: usize, author: NodeId) {
         self.hidden.insert((place, author));
-    }
-
-    /// From now on a node takes no pieces but these, whatever others bid: so a world can be made
-    /// to place them like another one.
-    pub fn admit_only(&mut self, place: usize, pieces: BTreeSet<PieceId>) {
-        self.admitted.insert(place, pieces);
     }
 
     /// A hash of all that ever happened to any node: when, to which, and every byte of it. Copies
@@ -401,21 +392,7 @@ impl World {
         let from = self.peers[from as usize].id;
         self.trace.bytes(self.now, place, &from, bytes);
         let message = wire::decode(bytes).expect("what can't be decoded does not arrive");
-        match self.turned_away(place, from, &message) {
-            Some(refusal) => self.send(place, from, &refusal),
-            None => self.feed(place, Input::Message { from, message }),
-        }
-    }
-
-    /// The answer to a bid of a piece that a node does not [admit](Self::admit_only).
-    fn turned_away(&self, place: usize, from: NodeId, message: &Message) -> Option<Message> {
-        let Message::Bid { session, index, attempt, .. } = *message else { return None };
-        let admitted = self.admitted.get(&place)?;
-        let piece = PieceId { session: SessionId { requester: from, number: session }, index };
-        let ask = self.node(place)?.book().ask();
-        let reason = RefusalReason::Closed;
-        let refusal = Message::Refusal { session, index, attempt, ask, reason };
-        (!admitted.contains(&piece)).then_some(refusal)
+        self.feed(place, Input::Message { from, message });
     }
 
     pub(crate) fn feed(&mut self, place: usize, input: Input) {

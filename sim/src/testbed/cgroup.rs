@@ -216,7 +216,7 @@ fn group_of<'a>(line: &'a str, controller: &str) -> Option<&'a str> {
 
 /// A quota and its period in microseconds. Short periods make a machine that is slow rather than
 /// one that stutters, but the kernel takes no quota below a millisecond.
-fn quota(cores: f64) -> (u64, u64) {
+pub(super) fn quota(cores: f64) -> (u64, u64) {
     let period = (QUOTA_MIN_US / cores).clamp(PERIOD_US, PERIOD_MAX_US);
     ((cores * period).round().max(QUOTA_MIN_US) as u64, period.round() as u64)
 }

@@ -4,15 +4,12 @@
 //! only the pieces that it had on the testbed. So what differs is what the simulator models: links
 //! as pipes, processors as queues, and compute times as work over speed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use starling_protocol::{
-    NodeId, PieceId, SessionId,
+    NodeId,
     model::{ModelProfile, Speed},
     node::{Config, Offering},
     plan::{LayerRange, Piece, Plan},
@@ -20,6 +17,8 @@ use starling_protocol::{
 };
 
 use super::{
+    cgroup::quota,
+    log::{Placed, SessionLog},
     measure::{Measured, percentile},
     profile::model_profile,
     scenario::Scenario,
@@ -73,6 +72,9 @@ pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Predic
     let profile = model_profile(&measured.profile).ok_or("the model's profile makes no sense")?;
     let mut play = Play::new(scenario, measured, &profile)?;
     play.run().map_err(|stuck| format!("the simulated sessions did not get ready: {stuck}"))?;
+    if play.world.ledger().has_failures() {
+        return Err("a simulated session found no places".to_owned());
+    }
     Ok(play.prediction())
 }
 
@@ -100,7 +102,7 @@ impl<'a> Play<'a> {
             ..network::Config::default()
         };
         let mut world = World::new(0, Settings { network: links, ..Settings::default() });
-        let (plans, placed) = placement(scenario, measured, profile.layers())?;
+        let plans = placement(scenario, measured, profile.layers())?;
         let core_s = core_s_per_byte(measured);
         let corrected = measured.alone.iter().all(Option::is_some);
         for (board, node) in measured.nodes.iter().enumerate() {
@@ -112,10 +114,15 @@ impl<'a> Play<'a> {
             let mut config = Config::new(board_id(board), speed, 1);
             config.bandwidth = bytes_per_s(scenario, board);
             config.book.memory = MEMORY;
+            config.book.slots = SLOTS;
             let place = world.add(config);
-            world.admit_only(place, placed.get(&board).cloned().unwrap_or_default());
-            if let (Some(core_s), Some(cores)) = (core_s, scenario.boards[board].cores()) {
+            let Some(cores) = scenario.boards[board].cores() else { continue };
+            if let Some(core_s) = core_s {
                 world.charge_for_bytes(place, core_s / cores);
+            }
+            if cores < 1.0 {
+                let (_, period_us) = quota(cores);
+                world.ration(place, cores, Duration::from_micros(period_us));
             }
         }
         for (number, session) in scenario.sessions.iter().enumerate() {
@@ -148,7 +155,7 @@ impl<'a> Play<'a> {
         self.world.run_until(PATIENCE, introduced)?;
         for (number, lanes) in self.plans.iter().enumerate() {
             for (lane, one) in (0..).zip(lanes) {
-                let planning = Planning::Fixed(one.plan.clone());
+                let planning = Planning::Placed(one.plan.clone(), one.providers.clone());
                 self.world.open(boards + number, lane, self.profile.clone(), planning);
             }
         }
@@ -205,47 +212,42 @@ impl<'a> Play<'a> {
     }
 }
 
-type Placed = BTreeMap<usize, BTreeSet<PieceId>>;
-
 /// One plan of those that served a session side by side.
 struct LanePlan {
     plan: Plan,
+    /// By piece.
+    providers: Vec<NodeId>,
     /// Seconds between two outputs, as its agreement predicted.
     seconds: f64,
 }
 
-/// The plans in which each session ended, and which board had which pieces.
+/// The plans in which each session ended.
 fn placement(
     scenario: &Scenario,
     measured: &Measured,
     layers: u16,
-) -> Result<(Vec<Vec<LanePlan>>, Placed), String> {
-    let (mut plans, mut placed) = (Vec::new(), Placed::new());
-    for (number, log) in measured.sessions.iter().enumerate() {
+) -> Result<Vec<Vec<LanePlan>>, String> {
+    let session = |(number, log): (usize, &SessionLog)| {
         let name = &scenario.sessions[number].name;
         let pieces = log.plans.last().ok_or_else(|| format!("{name} had no plan"))?;
-        let mut lanes = Vec::new();
-        for (lane, pieces) in (0..).zip(pieces.chunk_by(|a, b| a.lane == b.lane)) {
+        let lane = |pieces: &[Placed]| {
             let plan = plan_of(pieces, layers);
             let plan = plan.ok_or_else(|| format!("the plan of {name} makes no sense"))?;
+            let board = |piece: &Placed| measured.board_of(&piece.provider).map(board_id);
+            let providers: Option<Vec<NodeId>> = pieces.iter().map(board).collect();
+            let providers = providers.ok_or_else(|| format!("a piece of {name} is on no board"))?;
             let seconds = pieces.iter().map(|piece| piece.predicted_ms / 1e3).fold(0.0, f64::max);
-            lanes.push(LanePlan { plan, seconds });
-            let session = SessionId { requester: requester_id(number), number: lane };
-            for (index, piece) in (0..).zip(pieces) {
-                let board = measured.board_of(&piece.provider);
-                let board = board.ok_or_else(|| format!("a piece of {name} is on no board"))?;
-                placed.entry(board).or_default().insert(PieceId { session, index });
-            }
-        }
-        plans.push(lanes);
-    }
-    Ok((plans, placed))
+            Ok(LanePlan { plan, providers, seconds })
+        };
+        pieces.chunk_by(|a, b| a.lane == b.lane).map(lane).collect()
+    };
+    measured.sessions.iter().enumerate().map(session).collect()
 }
 
 /// The plan that these pieces are: segments one after the other, each of one piece or of strips.
-fn plan_of(pieces: &[super::log::Placed], layers: u16) -> Option<Plan> {
-    let range = |piece: &super::log::Placed| LayerRange { first: piece.first, end: piece.end };
-    let segment = |pieces: &[super::log::Placed]| -> Vec<Piece> {
+fn plan_of(pieces: &[Placed], layers: u16) -> Option<Plan> {
+    let range = |piece: &Placed| LayerRange { first: piece.first, end: piece.end };
+    let segment = |pieces: &[Placed]| -> Vec<Piece> {
         let pieces = pieces.iter();
         pieces.map(|piece| Piece { layers: range(piece), rows: piece.rows.clone() }).collect()
     };
@@ -302,8 +304,9 @@ fn node_id(kind: u8, number: usize) -> NodeId {
 
 /// Of one cable and a switch between two processes of one machine.
 const LATENCY: Duration = Duration::from_micros(200);
-/// Places for everything: on the testbed memory had its say already.
+/// Room for everything: on the testbed memory and slots had their say already.
 const MEMORY: u64 = 1 << 50;
+const SLOTS: u16 = 1024;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Virtual time costs little.
 const WARM_UP: Duration = Duration::from_secs(60);
@@ -317,11 +320,7 @@ mod tests {
     use starling_protocol::{model::OP_CLASSES, rows::RowRange};
 
     use super::*;
-    use crate::testbed::{
-        log::{NodeLog, Placed as PlacedPiece, SessionLog},
-        measure::Served,
-        net::Traffic,
-    };
+    use crate::testbed::{log::NodeLog, measure::Served, net::Traffic};
 
     fn scenario(session: &str) -> Scenario {
         let text = format!(
@@ -345,7 +344,7 @@ mod tests {
             speed: vec![1000; OP_CLASSES],
             ..NodeLog::default()
         };
-        let piece = |first, end, provider: &str| PlacedPiece {
+        let piece = |first, end, provider: &str| Placed {
             lane: 0,
             first,
             end,
@@ -371,7 +370,7 @@ mod tests {
             samples: Vec::new(),
             happened: Vec::new(),
             idle: None,
-            profile: json!({"layers": [layer, layer], "cut_bytes": [10_000, 10_000, 10_000]}),
+            profile: json!({"layers": [layer, layer], "cut_bytes_sent": [10_000, 10_000, 10_000]}),
         }
     }
 
@@ -397,7 +396,7 @@ mod tests {
     fn lanes_serve_side_by_side() {
         let mut measured = measured(None);
         for (lane, piece) in (0..).zip(&mut measured.sessions[0].plans[0]) {
-            *piece = PlacedPiece { lane, first: 0, end: 2, predicted_ms: 20.0, ..piece.clone() };
+            *piece = Placed { lane, first: 0, end: 2, predicted_ms: 20.0, ..piece.clone() };
         }
         let per_s = |in_flight: u32| {
             let scenario = scenario(&format!("in_flight = {in_flight}"));
@@ -410,24 +409,83 @@ mod tests {
         assert!((per_s(7) - 100.0).abs() < 1.0, "{}", per_s(7));
     }
 
+    /// In two strips, and layer by layer as well if so.
+    fn in_strips(measured: &mut Measured, layer_by_layer: bool) {
+        let layer = |from: u32| {
+            json!({"inputs": [from], "outputs": [from + 1], "rules": ["same"], "view": false,
+                "row_weight_bytes": 0})
+        };
+        let tensor = json!({"height": 10, "row_bytes_sent": 1000});
+        measured.profile["rows"] = json!({"tensors": [tensor, tensor, tensor],
+            "layers": [layer(0), layer(1)], "frontiers": [[0], [1], [2]]});
+        let any = measured.sessions[0].plans[0][0].clone();
+        let ranges: &[(u16, u16)] = if layer_by_layer { &[(0, 1), (1, 2)] } else { &[(0, 2)] };
+        let strips = ranges.iter().flat_map(|(first, end)| {
+            [0, 1].map(|at| Placed {
+                first: *first,
+                end: *end,
+                rows: vec![RowRange::new(5 * at, 5 * at + 5)],
+                provider: format!("n{at}"),
+                ..any.clone()
+            })
+        });
+        measured.sessions[0].plans[0] = strips.collect();
+    }
+
     #[test]
     fn strips_work_at_the_same_time() {
         let mut measured = measured(None);
-        let same = json!({"inputs": [0], "outputs": [1], "rules": ["same"], "view": false,
-            "row_weight_bytes": 0});
-        let next = json!({"inputs": [1], "outputs": [2], "rules": ["same"], "view": false,
-            "row_weight_bytes": 0});
-        let tensor = json!({"height": 10, "row_bytes": 1000});
-        measured.profile["rows"] = json!({"tensors": [tensor, tensor, tensor],
-            "layers": [same, next], "frontiers": [[0], [1], [2]]});
-        for (at, piece) in (0..).zip(&mut measured.sessions[0].plans[0]) {
-            let rows = vec![RowRange::new(5 * at, 5 * at + 5)];
-            *piece = PlacedPiece { first: 0, end: 2, rows, ..piece.clone() };
-        }
+        in_strips(&mut measured, false);
         let prediction = predict(&scenario("in_flight = 1"), &measured).expect("it can be told");
         // 10 ms of compute, and two halves of two tensors of 1 ms, side by side but at the requester.
         let latency = prediction.sessions[0].latency_p50_ms;
         assert!((latency - 12.0).abs() < 0.8, "{latency}");
+    }
+
+    #[test]
+    fn what_stays_on_a_board_costs_it_no_time() {
+        let check = |layer_by_layer, latency_ms: f64| {
+            let mut measured = measured(Some(50.0));
+            measured.served = Some(Served { board: 0, per_s: 45.0, handling_s: 0.004 });
+            in_strips(&mut measured, layer_by_layer);
+            let prediction = predict(&scenario("in_flight = 1"), &measured);
+            let latency = prediction.expect("it can be told").sessions[0].latency_p50_ms;
+            assert!((latency - latency_ms).abs() < 0.8, "{layer_by_layer}: {latency}");
+        };
+        // As above, and 2 ms for the bytes of half of the input and half of the output.
+        check(false, 14.0);
+        check(true, 14.0);
+    }
+
+    #[test]
+    fn a_board_takes_as_many_pieces_as_it_had() {
+        let mut measured = measured(None);
+        let layer = json!({"work": [1, 0, 0, 0, 0], "weight_bytes": 5});
+        measured.profile = json!({"layers": vec![layer; 40], "cut_bytes_sent": vec![10_000; 41]});
+        let any = measured.sessions[0].plans[0][0].clone();
+        let piece = |at: u16| Placed {
+            first: at,
+            end: at + 1,
+            provider: format!("n{}", at % 2),
+            ..any.clone()
+        };
+        measured.sessions[0].plans[0] = (0..40).map(piece).collect();
+        let prediction = predict(&scenario("in_flight = 1"), &measured).expect("it can be told");
+        // 40 ms of compute, and 41 tensors of 1 ms and their latency.
+        let latency = prediction.sessions[0].latency_p50_ms;
+        assert!((latency - 89.2).abs() < 1.0, "{latency}");
+    }
+
+    #[test]
+    fn a_board_that_waited_has_its_quota_at_once() {
+        let mut scenario = scenario("rate_per_s = 10");
+        for board in &mut scenario.boards {
+            board.cores = Some(0.5);
+        }
+        let prediction = predict(&scenario, &measured(None)).expect("it can be told");
+        // Of 10 ms on each board it takes 5, and what the period leaves of the rest.
+        let latency = prediction.sessions[0].latency_p50_ms;
+        assert!((13.6..23.6).contains(&latency), "{latency}");
     }
 
     #[test]

@@ -504,7 +504,7 @@ pub(super) mod tests {
             ],
             happened: vec![(4.0, "b freezes".to_owned())],
             idle: Some(0.5),
-            profile: json!({"layers": vec![layer; 5], "cut_bytes": [500_000, 9, 9, 9, 9, 100]}),
+            profile: json!({"layers": vec![layer; 5], "cut_bytes_sent": [500_000, 9, 9, 9, 9, 100]}),
         }
     }
 
