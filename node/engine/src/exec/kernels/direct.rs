@@ -99,6 +99,11 @@ impl Direct {
         if threads == 1 {
             return (bands, 1);
         }
+        let shares = (2 * threads).min(self.panels.groups());
+        if bands < threads && shares >= threads {
+            // Of a small image, whose weights are most of what is read: each share is read once.
+            return (bands, shares);
+        }
         let bands = bands.next_multiple_of(threads).min(out_size[0]);
         if bands >= 4 * threads {
             return (bands, 1);
