@@ -157,7 +157,12 @@ fn unpack_palette(
     }
     let mut all = [ZERO; 256];
     all[..count].copy_from_slice(values);
-    raw.extend(places.iter().flat_map(|place| all[usize::from(*place)]));
+    let start = raw.len();
+    raw.resize(start + 4 * elements, 0);
+    let (found, _) = raw[start..].as_chunks_mut::<4>();
+    for (value, place) in found.iter_mut().zip(places) {
+        *value = all[usize::from(*place)];
+    }
     Ok(())
 }
 
