@@ -14,29 +14,21 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use starling_protocol::NodeId;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Net, NetConfig, NetEvent};
+use super::{Net, NetConfig, NetEvent, contacts::Over};
 
-/// Which transport a test's nodes speak.
-#[derive(Clone, Copy, Debug)]
-enum Over {
-    Quic,
-    Tcp,
-}
-
-impl Over {
-    fn listen(self) -> Multiaddr {
-        let address = match self {
-            Over::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-            Over::Tcp => "/ip4/127.0.0.1/tcp/0",
-        };
-        address.parse().unwrap()
-    }
+/// Where a test's node listens.
+fn listen(over: Over) -> Multiaddr {
+    let address = match over {
+        Over::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+        Over::Tcp => "/ip4/127.0.0.1/tcp/0",
+    };
+    address.parse().unwrap()
 }
 
 fn config(over: Over, swarm: &str, peers: Vec<Multiaddr>) -> NetConfig {
     NetConfig {
         keypair: Keypair::generate_ed25519(),
-        listen: vec![over.listen()],
+        listen: vec![listen(over)],
         peers,
         mdns: false,
         swarm: swarm.to_owned(),
