@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use starling_protocol::{SessionId, node::Config, session::Planning};
 
-use super::site::{Outcome, REQUESTER, Site};
+use super::{
+    models::Dnn,
+    site::{Outcome, REQUESTER, Site},
+    table::{Cell, Table},
+};
 use crate::world::{Settings, Stuck, World};
 
 /// What was observed.
@@ -61,6 +65,34 @@ pub fn observe(site: &Site, outcome: &Outcome) -> Result<Option<Observed>, Stuck
 fn latencies(world: &World, session: &SessionId) -> Vec<f64> {
     let served = world.observed().sessions.get(session);
     served.map_or(Vec::new(), |served| served.latencies.clone())
+}
+
+/// Plans and what was observed of them, with so many decimals of the rates.
+pub(super) fn table<'a>(
+    observed: impl Iterator<Item = (Dnn, f64, &'a Outcome, Observed)>,
+    decimals: usize,
+) -> Table {
+    let columns = [
+        "DNN",
+        "Mbit/s",
+        "plan",
+        "rate predicted (1/s)",
+        "rate observed (1/s)",
+        "latency predicted (s)",
+        "latency observed (s)",
+    ];
+    let mut table = Table::new("observed", &columns);
+    for (dnn, mbit, plan, seen) in observed {
+        let predicted = plan.prediction;
+        let mut row = vec![Cell::text(dnn.name()), Cell::Number(mbit, 0)];
+        row.push(Cell::text(plan.planner.name()));
+        row.extend(
+            [1.0 / predicted.bottleneck, seen.rate].map(|rate| Cell::Number(rate, decimals)),
+        );
+        row.extend([predicted.latency, seen.latency].map(|time| Cell::Number(time, 3)));
+        table.rows.push(row);
+    }
+    table
 }
 
 /// Until everybody has heard of everybody.

@@ -8,6 +8,7 @@ use super::{PLANNERS, RIVALS, Run, scenario::DNNS};
 use crate::{
     paper::{
         edgeci2024::scenario::links,
+        observe,
         site::{spread, verdict},
         table::{Cell, Table},
     },
@@ -196,27 +197,14 @@ fn ours(runs: &[Run]) -> Table {
 }
 
 fn observed(runs: &[Run]) -> Table {
-    let columns = [
-        "DNN",
-        "Mbit/s",
-        "plan",
-        "rate predicted (1/s)",
-        "rate observed (1/s)",
-        "latency predicted (s)",
-        "latency observed (s)",
-    ];
-    let mut table = Table::new("observed", &columns);
-    for (run, observed) in runs.iter().filter_map(|run| Some((run, run.observed?))) {
-        for (plan, seen) in run.stream.iter().zip(observed) {
-            let mut row = vec![Cell::text(run.scenario.dnn.name())];
-            row.extend([Cell::Number(run.scenario.mbit, 0), Cell::text(plan.planner.name())]);
-            let predicted = plan.prediction;
-            row.extend([1.0 / predicted.bottleneck, seen.rate].map(|rate| Cell::Number(rate, 3)));
-            row.extend([predicted.latency, seen.latency].map(|time| Cell::Number(time, 3)));
-            table.rows.push(row);
-        }
-    }
-    table
+    let all = runs.iter().filter_map(|run| Some((run, run.observed?)));
+    observe::table(
+        all.flat_map(|(run, observed)| {
+            let (dnn, mbit) = (run.scenario.dnn, run.scenario.mbit);
+            run.stream.iter().zip(observed).map(move |(plan, seen)| (dnn, mbit, plan, seen))
+        }),
+        3,
+    )
 }
 
 fn times(runs: &[Run]) -> Table {
