@@ -21,7 +21,7 @@ use super::{
     log::{Placed, SessionLog},
     measure::{Measured, percentile},
     profile::model_profile,
-    scenario::Scenario,
+    scenario::{Scenario, Session},
 };
 use crate::{
     lanes::Lane,
@@ -59,6 +59,26 @@ pub struct PredictedSession {
     pub per_s: f64,
     /// The median latency.
     pub latency_p50_ms: f64,
+    /// The same two on processors that are slow evenly, as real boards' are: an emulated one that
+    /// waited computes at full speed until its quota is used up.
+    pub evenly: Rates,
+}
+
+/// What comes of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Rates {
+    /// Outputs a second.
+    pub per_s: f64,
+    /// The median latency.
+    pub latency_p50_ms: f64,
+}
+
+/// How a processor is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slowness {
+    /// It stands still for a part of each period.
+    Rationed,
+    Even,
 }
 
 /// Runs the scenario once more, in virtual time. The error says why that makes no sense.
@@ -70,12 +90,23 @@ pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Predic
         return Err("sessions opened at different times".to_owned());
     }
     let profile = model_profile(&measured.profile).ok_or("the model's profile makes no sense")?;
-    let mut play = Play::new(scenario, measured, &profile)?;
-    play.run().map_err(|stuck| format!("the simulated sessions did not get ready: {stuck}"))?;
-    if play.world.ledger().has_failures() {
-        return Err("a simulated session found no places".to_owned());
-    }
-    Ok(play.prediction())
+    let rates = |slowness| {
+        let mut play = Play::new(scenario, measured, &profile, slowness)?;
+        play.run().map_err(|stuck| format!("the simulated sessions did not get ready: {stuck}"))?;
+        if play.world.ledger().has_failures() {
+            return Err("a simulated session found no places".to_owned());
+        }
+        Ok((play.rates(), play.speeds))
+    };
+    let (rationed, speeds) = rates(Slowness::Rationed)?;
+    let (even, _) = rates(Slowness::Even)?;
+    let sessions = scenario.sessions.iter().zip(rationed.iter().zip(even));
+    let session = |(session, (rates, evenly)): (&Session, (&Rates, Rates))| {
+        let Rates { per_s, latency_p50_ms } = *rates;
+        PredictedSession { name: session.name.clone(), per_s, latency_p50_ms, evenly }
+    };
+    let per_s = rationed.iter().map(|rates| rates.per_s).sum();
+    Ok(Prediction { speeds, per_s, sessions: sessions.map(session).collect() })
 }
 
 /// A simulated world under way.
@@ -95,6 +126,7 @@ impl<'a> Play<'a> {
         scenario: &'a Scenario,
         measured: &Measured,
         profile: &'a ModelProfile,
+        slowness: Slowness,
     ) -> Result<Self, String> {
         let links = network::Config {
             latency_min: LATENCY,
@@ -120,7 +152,7 @@ impl<'a> Play<'a> {
             if let Some(core_s) = core_s {
                 world.charge_for_bytes(place, core_s / cores);
             }
-            if cores < 1.0 {
+            if cores < 1.0 && slowness == Slowness::Rationed {
                 let (_, period_us) = quota(cores);
                 world.ration(place, cores, Duration::from_micros(period_us));
             }
@@ -194,21 +226,19 @@ impl<'a> Play<'a> {
         self.world.run_for(span.saturating_sub(self.world.now().since(began)))
     }
 
-    fn prediction(&self) -> Prediction {
-        let sessions = self.scenario.sessions.iter().enumerate().map(|(number, session)| {
+    /// What came of each session.
+    fn rates(&self) -> Vec<Rates> {
+        let rates = |number: usize| {
             let observed = self.world.observed().sessions.iter();
             let own = observed.filter(|(id, _)| id.requester == requester_id(number));
             let responses: Vec<f64> =
                 own.flat_map(|(_, served)| &served.responses).copied().collect();
-            PredictedSession {
-                name: session.name.clone(),
+            Rates {
                 per_s: responses.len() as f64 / self.span.as_secs_f64(),
                 latency_p50_ms: percentile(&responses, 0.5).unwrap_or(0.0) * 1e3,
             }
-        });
-        let sessions: Vec<PredictedSession> = sessions.collect();
-        let per_s = sessions.iter().map(|session| session.per_s).sum();
-        Prediction { speeds: self.speeds, per_s, sessions }
+        };
+        (0..self.scenario.sessions.len()).map(rates).collect()
     }
 }
 
@@ -486,6 +516,8 @@ mod tests {
         // Of 10 ms on each board it takes 5, and what the period leaves of the rest.
         let latency = prediction.sessions[0].latency_p50_ms;
         assert!((13.6..23.6).contains(&latency), "{latency}");
+        let evenly = prediction.sessions[0].evenly;
+        assert!((evenly.latency_p50_ms - 23.6).abs() < 0.5, "{evenly:?}");
     }
 
     #[test]

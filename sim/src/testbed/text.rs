@@ -147,19 +147,22 @@ fn prediction(report: &Report) -> String {
     let Some(prediction) = &report.prediction else { return String::new() };
     let ratio = |seen: f64, said: f64| if said > 0.0 { seen / said } else { 0.0 };
     let mut text =
-        "\nthe simulator, same boards and places    predicted  measured  ratio\n".to_owned();
+        "\nthe simulator, same boards and places    predicted  measured  ratio  slow evenly\n"
+            .to_owned();
     for (session, seen) in prediction.sessions.iter().zip(&report.sessions) {
         // The plan that was predicted is the last one.
         let (per_s, latency) = match seen.steady {
             Some(steady) => (steady.per_s, steady.latency_p50_ms),
             None => (seen.per_s, seen.latency_ms.p50),
         };
-        for (what, said, seen) in [
-            ("outputs a second", session.per_s, per_s),
-            ("median latency, ms", session.latency_p50_ms, latency),
+        let evenly = session.evenly;
+        for (what, said, seen, evenly) in [
+            ("outputs a second", session.per_s, per_s, evenly.per_s),
+            ("median latency, ms", session.latency_p50_ms, latency, evenly.latency_p50_ms),
         ] {
             let name = format!("{}: {what}", session.name);
-            text += &format!("  {name:<36}  {said:>11.2}{seen:>10.2}{:>7.2}\n", ratio(seen, said));
+            let ratio = ratio(seen, said);
+            text += &format!("  {name:<36}  {said:>11.2}{seen:>10.2}{ratio:>7.2}{evenly:>13.2}\n");
         }
     }
     text
@@ -173,7 +176,7 @@ fn or_dash<T>(figure: Option<T>, text: impl FnOnce(T) -> String) -> String {
 mod tests {
     use super::*;
     use crate::testbed::{
-        predict::{PredictedSession, Prediction, Speeds},
+        predict::{PredictedSession, Prediction, Rates, Speeds},
         report::tests::report,
     };
 
@@ -211,9 +214,14 @@ mod tests {
     #[test]
     fn predictions_stand_beside_what_came() {
         let mut report = report();
-        let session = PredictedSession { name: "s".to_owned(), per_s: 2.0, latency_p50_ms: 100.0 };
+        let evenly = Rates { per_s: 1.5, latency_p50_ms: 130.0 };
+        let name = "s".to_owned();
+        let session = PredictedSession { name, per_s: 2.0, latency_p50_ms: 100.0, evenly };
         report.prediction =
             Some(Prediction { speeds: Speeds::Measured, per_s: 2.0, sessions: vec![session] });
-        check(&report, &["2.00      1.00   0.50", "100.00    105.00   1.05"]);
+        check(
+            &report,
+            &["2.00      1.00   0.50         1.50", "100.00    105.00   1.05       130.00"],
+        );
     }
 }
