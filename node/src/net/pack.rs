@@ -68,18 +68,22 @@ pub(crate) fn share<'a>(tensors: impl Iterator<Item = &'a [u8]>) -> f64 {
 /// # Errors
 /// If the bytes are no packed tensor of that length. Total on any bytes.
 pub(crate) fn unpack(packed: &[u8], raw_bytes: usize) -> Result<Vec<u8>, PackError> {
-    let mut raw = Vec::with_capacity(raw_bytes);
+    let count = raw_bytes / 4;
+    let mut raw = Vec::with_capacity(count);
     let mut rest = Rest(packed);
-    while raw.len() < raw_bytes {
-        let elements = BLOCK.min((raw_bytes - raw.len()) / 4);
+    while raw.len() < count {
+        let elements = BLOCK.min(count - raw.len());
         match rest.take(1)?[0] {
-            form if form == Form::Plain as u8 => raw.extend_from_slice(rest.take(4 * elements)?),
+            form if form == Form::Plain as u8 => {
+                let (plain, _) = rest.take(4 * elements)?.as_chunks();
+                raw.extend_from_slice(plain);
+            }
             form if form == Form::Sparse as u8 => unpack_sparse(&mut rest, elements, &mut raw)?,
             form if form == Form::Palette as u8 => unpack_palette(&mut rest, elements, &mut raw)?,
             _ => return Err(PackError::Form),
         }
     }
-    if rest.0.is_empty() { Ok(raw) } else { Err(PackError::Rest) }
+    if rest.0.is_empty() { Ok(raw.into_flattened()) } else { Err(PackError::Rest) }
 }
 
 /// How a block is packed; the numbers are those on the wire.
@@ -122,7 +126,7 @@ fn pack_sparse(block: &[[u8; 4]], packed: &mut Vec<u8>) {
     }
 }
 
-fn unpack_sparse(rest: &mut Rest<'_>, elements: usize, raw: &mut Vec<u8>) -> Result<(), PackError> {
+fn unpack_sparse(rest: &mut Rest<'_>, elements: usize, raw: &mut Raw) -> Result<(), PackError> {
     let bits = rest.take(elements.div_ceil(8))?;
     let count: usize = bits.iter().map(|byte| byte.count_ones() as usize).sum();
     if !elements.is_multiple_of(8) && bits.last().is_some_and(|last| last >> (elements % 8) != 0) {
@@ -139,32 +143,28 @@ fn unpack_sparse(rest: &mut Rest<'_>, elements: usize, raw: &mut Vec<u8>) -> Res
             *element = (value * is_set as u32).to_le_bytes();
             at += is_set;
         }
-        raw.extend_from_slice(group[..8.min(elements - left)].as_flattened());
+        raw.extend_from_slice(&group[..8.min(elements - left)]);
     }
     Ok(())
 }
 
-fn unpack_palette(
-    rest: &mut Rest<'_>,
-    elements: usize,
-    raw: &mut Vec<u8>,
-) -> Result<(), PackError> {
+fn unpack_palette(rest: &mut Rest<'_>, elements: usize, raw: &mut Raw) -> Result<(), PackError> {
     let count = usize::from(rest.take(1)?[0]) + 1;
     let (values, _) = rest.take(4 * count)?.as_chunks::<4>();
     let places = rest.take(elements)?;
-    if places.iter().any(|place| usize::from(*place) >= count) {
+    // The largest of all, and not whether any is too large: many are compared at once where the
+    // first does not end it.
+    if usize::from(places.iter().copied().fold(0, u8::max)) >= count {
         return Err(PackError::Form);
     }
     let mut all = [ZERO; 256];
     all[..count].copy_from_slice(values);
-    let start = raw.len();
-    raw.resize(start + 4 * elements, 0);
-    let (found, _) = raw[start..].as_chunks_mut::<4>();
-    for (value, place) in found.iter_mut().zip(places) {
-        *value = all[usize::from(*place)];
-    }
+    raw.extend(places.iter().map(|place| all[usize::from(*place)]));
     Ok(())
 }
+
+/// Elements that have been unpacked: whole, so that they are written once, without zeros before.
+type Raw = Vec<[u8; 4]>;
 
 /// The values of a block, found again by a hash of their bits.
 struct Palette {
