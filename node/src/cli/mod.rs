@@ -81,11 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return fail(&Failure(format!("--log {}: {error}", cli.log))),
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_park(crate::work::let_packets_gather)
-        .build();
-    let runtime = match runtime {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure(format!("can't start: {error}"))),
     };
@@ -96,6 +92,14 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
+}
+
+/// On one processor, or a quota of no more, one thread for all: several would only wake each other.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    let one = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if one { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().on_thread_park(crate::work::let_packets_gather).build()
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
