@@ -151,20 +151,25 @@ impl Contacts {
         now: Instant,
         connected: impl Fn(&PeerId) -> bool,
     ) -> Vec<DialOpts> {
-        let connected = |contact: &Contact| contact.peer.as_ref().is_some_and(&connected);
         self.contacts.retain(|contact| match &contact.origin {
             Origin::Asked { .. } => true,
-            Origin::Found { heard, .. } => *heard + FORGET > now || connected(contact),
+            Origin::Found { heard, .. } => *heard + FORGET > now || contact.is(&connected),
         });
         let mut dials = Vec::new();
         for contact in &mut self.contacts {
-            if contact.dialing.is_none() && contact.next <= now && !connected(contact) {
+            if contact.waits(&connected) && contact.next <= now {
                 let opts = contact.dial();
                 contact.dialing = Some(opts.connection_id());
                 dials.push(opts);
             }
         }
         dials
+    }
+
+    /// When something is to be dialled next, as things are.
+    pub(crate) fn next_due(&self, connected: impl Fn(&PeerId) -> bool) -> Option<Instant> {
+        let waiting = self.contacts.iter().filter(|contact| contact.waits(&connected));
+        waiting.map(|contact| contact.next).min()
     }
 
     /// A connection stands. Whoever dialled it, the contact behind it is in order again.
@@ -212,6 +217,16 @@ impl Contacts {
 }
 
 impl Contact {
+    /// Whether `connected` holds for its peer, as far as that is known.
+    fn is(&self, connected: impl Fn(&PeerId) -> bool) -> bool {
+        self.peer.as_ref().is_some_and(connected)
+    }
+
+    /// Whether it is dialled when its time comes.
+    fn waits(&self, connected: impl Fn(&PeerId) -> bool) -> bool {
+        self.dialing.is_none() && !self.is(connected)
+    }
+
     fn dial(&self) -> DialOpts {
         match (&self.origin, self.peer) {
             (Origin::Found { first, .. }, Some(peer)) => {
@@ -313,10 +328,14 @@ mod tests {
         let now = Instant::now();
         let mut lower = Contacts::new(low, Over::Tcp);
         lower.hear(now, high);
+        assert_eq!(lower.next_due(nobody), Some(now));
         assert_eq!(lower.due(now, nobody).len(), 1);
+        assert_eq!(lower.next_due(nobody), None, "it is being dialled");
         let mut higher = Contacts::new(high, Over::Tcp);
         higher.hear(now, low);
         assert!(higher.due(now, nobody).is_empty());
+        assert_eq!(higher.next_due(nobody), Some(now + GRACE));
+        assert_eq!(higher.next_due(|peer| *peer == low), None);
         assert!(higher.due(now + GRACE, |peer| *peer == low).is_empty(), "connected by then");
         assert_eq!(higher.due(now + GRACE, nobody).len(), 1);
     }
@@ -333,9 +352,7 @@ mod tests {
             let news = contacts.on_failed(now, dial.connection_id());
             assert_eq!(news.is_some(), attempt == 0);
             let before = now;
-            while contacts.contacts[0].next > now {
-                now += Duration::from_millis(500);
-            }
+            now = contacts.next_due(nobody).unwrap();
             pauses.push(now - before);
         }
         assert_eq!(pauses[..3], [500, 1000, 2000].map(Duration::from_millis));

@@ -25,7 +25,6 @@ use starling_protocol::{
     wire::{self, ADDRESS_BYTES_MAX, ADDRESSES_MAX, Advert, Message},
 };
 use thiserror::Error;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{
     contacts::{Contacts, Over},
@@ -146,7 +145,8 @@ pub(crate) struct Net {
     round_trips: VecDeque<Duration>,
     /// Which peers have seen us at which address.
     observed: HashMap<Multiaddr, HashSet<PeerId>>,
-    tick: Interval,
+    /// When it last saw to its contacts and connections.
+    ticked: Instant,
 }
 
 impl Net {
@@ -171,8 +171,6 @@ impl Net {
         let mut contacts = Contacts::new(me, over);
         let now = Instant::now();
         config.peers.into_iter().for_each(|address| contacts.ask(now, address));
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             swarm,
             local,
@@ -185,7 +183,7 @@ impl Net {
             requests: HashMap::new(),
             round_trips: VecDeque::new(),
             observed: HashMap::new(),
-            tick,
+            ticked: now,
         })
     }
 
@@ -200,12 +198,13 @@ impl Net {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
+            let tick = self.next_tick();
             tokio::select! {
                 // Swarm first: after this loop was held up, pings that were answered meanwhile
                 // must count before the tick looks for dead connections.
                 biased;
                 event = self.swarm.select_next_some() => self.on_swarm(event),
-                _ = self.tick.tick() => self.on_tick(Instant::now()),
+                () = tokio::time::sleep_until(tick.into()) => self.on_tick(Instant::now()),
             }
         }
     }
@@ -345,7 +344,6 @@ fn is_loopback(address: &Multiaddr) -> bool {
     })
 }
 
-const TICK: Duration = Duration::from_millis(250);
 /// Messages without an answer so far, to all peers together.
 const REQUESTS_MAX: usize = 4096;
 /// So many peers must have seen us at an address before we repeat it: one alone could make a whole

@@ -37,7 +37,7 @@ fn config(over: Over, swarm: &str, peers: Vec<Multiaddr>) -> NetConfig {
 
 /// What a test waits for; too long a wait fails it.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("it should come soon")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it should come soon")
 }
 
 /// The next event that `pick` takes; others are passed over.

@@ -89,9 +89,11 @@ fn behaviour(keypair: &Keypair, names: &Names, mdns: bool) -> Result<Behaviour, 
     let identify = identify::Config::new(names.identify(), keypair.public())
         .with_agent_version(agent)
         .with_push_listen_addr_updates(true);
+    // Each wakes both machines several times, and there is one for every two of a flock. Sessions
+    // watch their providers more closely.
     let ping = ping::Config::new()
-        .with_interval(Duration::from_secs(1))
-        .with_timeout(Duration::from_secs(3));
+        .with_interval(Duration::from_secs(4))
+        .with_timeout(Duration::from_secs(5));
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits()),
         book: Book::default(),
@@ -120,7 +122,7 @@ fn gossip(keypair: &Keypair, names: &Names) -> Result<gossipsub::Behaviour, Stri
         .validate_messages()
         .max_transmit_size(GOSSIP_BYTES_MAX)
         .heartbeat_initial_delay(Duration::from_millis(100))
-        .heartbeat_interval(Duration::from_millis(400))
+        .heartbeat_interval(Duration::from_secs(1))
         // Small flocks have no mesh to speak of: one's own adverts go to everybody known.
         .flood_publish(true)
         .connection_handler_queue_len(256)

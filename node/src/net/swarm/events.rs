@@ -20,6 +20,7 @@ use crate::{identity, net::contacts::News};
 
 impl Net {
     pub(super) fn on_tick(&mut self, now: Instant) {
+        self.ticked = now;
         let dead: Vec<ConnectionId> =
             self.alive.iter().filter(|(_, at)| **at + DEAD < now).map(|(id, _)| *id).collect();
         for connection in dead {
@@ -36,6 +37,13 @@ impl Net {
                 self.on_dial_failure(id, &error);
             }
         }
+    }
+
+    /// When somebody is to be dialled, and from time to time: every tick wakes an idle machine.
+    pub(super) fn next_tick(&self) -> Instant {
+        let from_time_to_time = self.ticked + TICK;
+        let dial = self.contacts.next_due(|peer| self.swarm.is_connected(peer));
+        dial.map_or(from_time_to_time, |dial| dial.min(from_time_to_time))
     }
 
     pub(super) fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -282,8 +290,9 @@ fn port(address: &Multiaddr) -> Option<(&'static str, u16)> {
 }
 
 /// A connection without an answered ping for so long is closed. libp2p's own verdict would take
-/// up to 14 s, as it forgives the first failure and then waits for a new stream.
-const DEAD: Duration = Duration::from_secs(5);
+/// up to 18 s, as it forgives the first failure and then waits for a new stream.
+const DEAD: Duration = Duration::from_secs(8);
+const TICK: Duration = Duration::from_secs(1);
 const OBSERVED_MAX: usize = 16;
 
 /// Round trips that are kept, until somebody asks for them.
