@@ -38,20 +38,15 @@ pub(crate) fn pack(raw: &[u8]) -> Option<Vec<u8>> {
     }
     let (elements, _) = raw.as_chunks::<4>();
     let mut palette = Palette::default();
-    let forms: Vec<(Form, usize)> =
-        elements.chunks(BLOCK).map(|block| Form::of(block, &mut palette)).collect();
-    let length: usize = forms.iter().map(|(_, bytes)| bytes).sum();
+    let blocks: Vec<Block> =
+        elements.chunks(BLOCK).map(|block| Block::of(block, &mut palette)).collect();
+    let length: usize = blocks.iter().map(Block::bytes).sum();
     if length as f64 > raw.len() as f64 * SHARE_MAX {
         return None;
     }
     let mut packed = Vec::with_capacity(length);
-    for (block, (form, _)) in elements.chunks(BLOCK).zip(forms) {
-        packed.push(form as u8);
-        match form {
-            Form::Plain => packed.extend_from_slice(block.as_flattened()),
-            Form::Sparse => pack_sparse(block, &mut packed),
-            Form::Palette => palette.pack(block, &mut packed),
-        }
+    for block in blocks {
+        block.append(&mut packed);
     }
     Some(packed)
 }
@@ -94,17 +89,50 @@ enum Form {
     Palette = 2,
 }
 
-impl Form {
-    /// The shortest form of a block, and its bytes.
-    fn of(block: &[[u8; 4]], palette: &mut Palette) -> (Self, usize) {
-        let zeros = block.iter().filter(|element| **element == ZERO).count();
-        let sparse = 1 + block.len().div_ceil(8) + 4 * (block.len() - zeros);
-        let few = palette.learn(block).map(|values| 2 + 4 * values + block.len());
-        let plain = 1 + 4 * block.len();
-        match few {
-            Some(few) if few < sparse.min(plain) => (Self::Palette, few),
-            Some(_) | None if sparse < plain => (Self::Sparse, sparse),
-            Some(_) | None => (Self::Plain, plain),
+/// Elements, and what it takes to pack them in their shortest form.
+enum Block<'a> {
+    Plain(&'a [[u8; 4]]),
+    /// So many of them are not zero.
+    Sparse(&'a [[u8; 4]], usize),
+    /// The values that occur, and for each element which: found already, as that takes longest.
+    Palette(Vec<[u8; 4]>, Vec<u8>),
+}
+
+impl<'a> Block<'a> {
+    fn of(elements: &'a [[u8; 4]], palette: &mut Palette) -> Self {
+        let zeros = elements.iter().filter(|element| **element == ZERO).count();
+        let plain = Self::Plain(elements);
+        let sparse = Self::Sparse(elements, elements.len() - zeros);
+        let shorter = if sparse.bytes() < plain.bytes() { sparse } else { plain };
+        match palette.learn(elements) {
+            Some(palette) if palette.bytes() < shorter.bytes() => palette,
+            Some(_) | None => shorter,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Plain(elements) => 1 + 4 * elements.len(),
+            Self::Sparse(elements, set) => 1 + elements.len().div_ceil(8) + 4 * set,
+            Self::Palette(values, places) => 2 + 4 * values.len() + places.len(),
+        }
+    }
+
+    fn append(&self, packed: &mut Vec<u8>) {
+        match self {
+            Self::Plain(elements) => {
+                packed.push(Form::Plain as u8);
+                packed.extend_from_slice(elements.as_flattened());
+            }
+            Self::Sparse(elements, _) => {
+                packed.push(Form::Sparse as u8);
+                pack_sparse(elements, packed);
+            }
+            Self::Palette(values, places) => {
+                packed.extend([Form::Palette as u8, (values.len() - 1) as u8]);
+                packed.extend_from_slice(values.as_flattened());
+                packed.extend_from_slice(places);
+            }
         }
     }
 }
@@ -175,34 +203,28 @@ struct Palette {
 
 impl Default for Palette {
     fn default() -> Self {
-        Self { values: Vec::with_capacity(256), slots: Box::new([0; SLOTS]) }
+        Self { values: Vec::with_capacity(VALUES_MAX), slots: Box::new([0; SLOTS]) }
     }
 }
 
 impl Palette {
-    /// Takes in the values of a block, and says how many there are; nothing if over 256.
-    fn learn(&mut self, block: &[[u8; 4]]) -> Option<usize> {
+    /// The block by its values; nothing where they are too many.
+    fn learn<'a>(&mut self, elements: &[[u8; 4]]) -> Option<Block<'a>> {
         self.values.clear();
         self.slots.fill(0);
-        for value in block {
+        let mut places = Vec::with_capacity(elements.len());
+        for value in elements {
             let slot = self.slot(*value);
             if self.slots[slot] == 0 {
-                if self.values.len() == 256 {
+                if self.values.len() == VALUES_MAX {
                     return None;
                 }
                 self.values.push(*value);
                 self.slots[slot] = self.values.len() as u16;
             }
+            places.push((self.slots[slot] - 1) as u8);
         }
-        Some(self.values.len())
-    }
-
-    fn pack(&mut self, block: &[[u8; 4]], packed: &mut Vec<u8>) {
-        // What was learnt last is another block's.
-        self.learn(block);
-        packed.push((self.values.len() - 1) as u8);
-        packed.extend_from_slice(self.values.as_flattened());
-        packed.extend(block.iter().map(|value| (self.slots[self.slot(*value)] - 1) as u8));
+        Some(Block::Palette(self.values.clone(), places))
     }
 
     /// Where a value is, or where there is room for it: a quarter of the slots are ever taken.
@@ -237,6 +259,8 @@ const BYTES_MIN: usize = 1024;
 /// To save less than this is not worth what it takes to unpack.
 const SHARE_MAX: f64 = 0.9;
 const ZERO: [u8; 4] = [0; 4];
+/// What a byte tells apart.
+const VALUES_MAX: usize = 256;
 const SLOTS_LOG: u32 = 10;
 const SLOTS: usize = 1 << SLOTS_LOG;
 /// Odd, and near the golden section of all 32-bit numbers, as Knuth has it for such a hash.
