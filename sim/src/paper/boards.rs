@@ -134,6 +134,7 @@ impl Setup {
             planner: Some(case.planner.to_owned()),
             goal: case.goal,
             cuts: Vec::new(),
+            strips: Vec::new(),
             in_flight: Some(if stream { IN_FLIGHT } else { 1 }),
             rate_per_s: None,
             count: None,

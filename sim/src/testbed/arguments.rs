@@ -126,9 +126,11 @@ fn plan(session: &Session) -> Vec<OsString> {
     if let Some(planner) = &session.planner {
         arguments.extend(words(&["--planner", planner]));
     }
-    if !session.cuts.is_empty() {
-        let cuts: Vec<String> = session.cuts.iter().map(ToString::to_string).collect();
-        arguments.extend(words(&["--cuts", &cuts.join(",")]));
+    for (flag, numbers) in [("--cuts", &session.cuts), ("--strips", &session.strips)] {
+        if !numbers.is_empty() {
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            arguments.extend(words(&[flag, &numbers.join(",")]));
+        }
     }
     arguments
 }
@@ -179,6 +181,7 @@ mod tests {
         check("in_flight = 4, count = 9", "--goal throughput --in-flight 4 --repeat 9 --link 1000");
         check("rate_per_s = 2.5, duration_s = 9", "--rate 2.5 --duration 9");
         check("in_flight = 4, count = 9, cuts = [3, 7]", "--cuts 3,7");
+        check("in_flight = 4, count = 9, cuts = [3], strips = [2, 1]", "--cuts 3 --strips 2,1");
         check("in_flight = 4, count = 9, planner = \"dina\"", "--planner dina");
         check("in_flight = 4, count = 9, goal = \"latency\"", "--goal latency");
         check("in_flight = 4, count = 9, on = \"a\"", "--link 100 m.onnx --image cat.jpg");

@@ -105,6 +105,9 @@ pub struct Session {
     /// Passed on as `--cuts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<u16>,
+    /// Passed on as `--strips`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strips: Vec<u16>,
     /// How many inferences wait for their outputs at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u16>,
@@ -419,6 +422,9 @@ impl Session {
         if self.planner.as_ref().is_some_and(|planner| !is_name(planner)) {
             return complain("names no planner");
         }
+        if !self.strips.is_empty() && self.strips.len() != self.cuts.len() + 1 {
+            return complain("needs one number of strips for each segment that its cuts make");
+        }
         in_range("at_s", self.at_s, 0.0..=SECONDS_MAX)?;
         in_range("in_flight", f64::from(self.in_flight.unwrap_or(1)), 1.0..=1000.0)?;
         in_range("rate_per_s", self.rate_per_s.unwrap_or(1.0), 1e-3..=1e5)?;
@@ -518,6 +524,7 @@ mod tests {
         check_refused("count = 10", "count = 10\nduration_s = 3", "either count or duration_s");
         check_refused("count = 10", "count = 10\non = \"pie\"", "no machine \"pie\"");
         check_refused("count = 10", "count = 10\nplanner = \"--x\"", "names no planner");
+        check_refused("count = 10", "count = 10\nstrips = [2, 2]", "one number of strips for each");
         check_refused("preset = \"pi4\"", "preset = \"pi5\"", "unknown variant");
         check_refused("about", "abuot", "unknown field");
         let event = "[[event]]\nat_s = 1\ndo = { kill = { node = \"pie\" } }";
