@@ -2,8 +2,8 @@
 //!
 //! One stream carries frames in one direction and credits in the other. The receiver opens the
 //! conversation: its first byte is the window, the number of frames that may be on their way or in
-//! its queue, and every further byte gives that many credits back. So a slow piece slows down the
-//! one before it, up to the requester, and no queue grows.
+//! its queue, and every further byte gives that many credits back, half a window of them. So a slow
+//! piece slows down the one before it, up to the requester, and no queue grows.
 //!
 //! The first byte is also the proof that somebody took the stream: libp2p drops an inbound stream
 //! silently when its accept loop is busy, which the opener would learn only from a lost frame.
@@ -57,7 +57,7 @@ impl Default for TensorConfig {
         Self {
             window: 4,
             open_timeout: Duration::from_secs(5),
-            credit_timeout: Duration::from_secs(30),
+            credit_timeout: Duration::from_secs(60),
             progress_timeout: Duration::from_secs(10),
             streams_per_peer_max: 4,
             streams_max: 64,
