@@ -5,7 +5,8 @@
 //! ([`LinkModel::Parallel`]), or as the slowest computation and all transfers one after the other
 //! ([`LinkModel::Shared`]). What a worker has already costs no transfer. A link carries what passes
 //! it at its own rate and the other end's, whichever is less, and all that one sends at one cut
-//! before anybody has the whole of it.
+//! before anybody has the whole of it. Besides, transfers take as long as the slowest processor at
+//! their ends does to handle all that it sends and receives at the cut.
 //!
 //! *The bottleneck* of a stream is the busiest of: each worker's processor, which computes and
 //! handles what comes and goes, and each link's bytes in and out, apart, because links are full-duplex; or all transfers
@@ -223,10 +224,16 @@ impl Case<'_> {
         let apart = pairs.filter(|(maker, taker)| maker.node != taker.node);
         let transfer = |(maker, taker): (&End<'_>, &End<'_>)| {
             let bytes = self.common(cut, maker.rows, taker.rows);
-            let rates = (maker.rate, taker.rate);
-            (bytes > 0).then_some(Transfer { from: maker.node, to: taker.node, rates, bytes })
+            let (from, to, rates) = (maker.node, taker.node, (maker.rate, taker.rate));
+            (bytes > 0).then_some(Transfer { from, to, rates, bytes, handled: 0.0 })
         };
-        apart.filter_map(transfer).collect()
+        let mut transfers: Vec<Transfer> = apart.filter_map(transfer).collect();
+        for worker in &self.workers {
+            let seconds = handling(worker, &transfers);
+            let own = transfers.iter_mut().filter(|transfer| transfer.is_of(worker.node));
+            own.for_each(|transfer| transfer.handled = transfer.handled.max(seconds));
+        }
+        transfers
     }
 
     /// Bytes of the rows that one end makes and the other takes; no rows stand for all.
@@ -240,7 +247,7 @@ impl Case<'_> {
     }
 
     /// Seconds until a node has received what is for it: its own link's, or those that the busiest
-    /// of its senders needs for all that it sends.
+    /// of its senders needs for all that it sends; and those of the processors.
     fn receiving(&self, node: NodeId, transfers: &[Transfer]) -> f64 {
         let sent = |from: NodeId| -> f64 {
             transfers.iter().filter(|all| all.from == from).map(Transfer::sending).sum()
@@ -248,18 +255,19 @@ impl Case<'_> {
         let own = transfers.iter().filter(|transfer| transfer.to == node);
         let received: f64 = own.clone().map(Transfer::receiving).sum();
         let hop = if own.clone().next().is_some() { self.settings.hop } else { 0.0 };
-        own.map(|transfer| sent(transfer.from)).fold(received, f64::max) + hop
+        let links = own.clone().map(|transfer| sent(transfer.from)).fold(received, f64::max);
+        links + handled(own) + hop
     }
 
     fn sending(&self, node: NodeId, transfers: &[Transfer]) -> f64 {
         let own = transfers.iter().filter(|transfer| transfer.from == node);
         let hop = if own.clone().next().is_some() { self.settings.hop } else { 0.0 };
-        own.map(Transfer::sending).sum::<f64>() + hop
+        own.clone().map(Transfer::sending).sum::<f64>() + handled(own) + hop
     }
 
     fn one_by_one(&self, transfers: &[Transfer]) -> f64 {
         let hop = if transfers.is_empty() { 0.0 } else { self.settings.hop };
-        transfers.iter().map(Transfer::seconds).sum::<f64>() + hop
+        transfers.iter().map(Transfer::seconds).sum::<f64>() + handled(transfers.iter()) + hop
     }
 
     /// Whether every worker has room for all of its pieces together.
@@ -276,12 +284,7 @@ impl Case<'_> {
         let transfers = self.all_transfers(segments);
         let busy = self.workers.iter().enumerate().map(|(at, worker)| {
             let tasks = segments.iter().flatten().filter(|task| task.worker == at);
-            let ends = |all: &&Transfer| all.from == worker.node || all.to == worker.node;
-            let (bytes, frames) = transfers
-                .iter()
-                .filter(ends)
-                .fold((0, 0), |(bytes, frames), all| (bytes + all.bytes, frames + 1));
-            tasks.map(|task| task.seconds).sum::<f64>() + worker.handling(bytes, frames)
+            tasks.map(|task| task.seconds).sum::<f64>() + handling(worker, &transfers)
         });
         busy.fold(self.busiest_link(&transfers), f64::max)
     }
@@ -311,6 +314,18 @@ impl Case<'_> {
     }
 }
 
+/// Seconds of a worker's processor for what it sends and receives of some transfers.
+fn handling(worker: &Worker, all: &[Transfer]) -> f64 {
+    let own = all.iter().filter(|transfer| transfer.is_of(worker.node));
+    let (bytes, frames) = own.fold((0, 0), |(bytes, frames), own| (bytes + own.bytes, frames + 1));
+    worker.handling(bytes, frames)
+}
+
+/// Seconds that the slowest processor at the ends of some transfers needs.
+fn handled<'t>(transfers: impl Iterator<Item = &'t Transfer>) -> f64 {
+    transfers.map(|transfer| transfer.handled).fold(0.0, f64::max)
+}
+
 /// Somebody who has rows at a cut, or needs them.
 #[derive(Clone, Copy, Debug)]
 struct End<'a> {
@@ -328,9 +343,16 @@ struct Transfer {
     to: NodeId,
     rates: (f64, f64),
     bytes: u64,
+    /// Seconds that the slower processor at its ends needs for all that it sends and receives at
+    /// the same cut.
+    handled: f64,
 }
 
 impl Transfer {
+    fn is_of(&self, node: NodeId) -> bool {
+        self.from == node || self.to == node
+    }
+
     fn sending(&self) -> f64 {
         transfer(self.bytes, self.rates.0)
     }
@@ -355,6 +377,7 @@ mod tests {
         partition::{
             fixtures::{Kind, REQUESTER, Small, chain, node, worker},
             planner::{Planner, lay_out},
+            worker::FRAME_BYTES,
         },
         rows::divide,
         wiring::Wiring,
@@ -409,6 +432,27 @@ mod tests {
         check(&strips, &[1, 2, 1, 2], &relayed, (5.0 + 4.0 + 4.0 + 6.0 + 9.0 + 4.0, 13.0));
         // The requester has its own rows, and is half as fast.
         check(&strips, &[0, 2, 0, 2], &parallel, (9.0 + 2.0 + 18.0 + 4.0, 26.0));
+    }
+
+    #[test]
+    fn the_slower_processor_handles_all_that_comes_and_goes_at_a_cut() {
+        let seconds = |bytes: f64, frames: f64| (bytes + frames * FRAME_BYTES) * 1e-6;
+        let check = |segments: &[Vec<Piece>], placement: &[u8], expected: f64| {
+            let profile = chain(8, &[Kind::Conv; 3]);
+            let mut workers = [worker(1, 10, 4.0), worker(2, 10, 4.0)];
+            workers[0].provider.byte_seconds = 1e-6;
+            let plan = Plan::from_segments(segments.to_vec()).expect("a plan");
+            let placement: Vec<NodeId> = placement.iter().map(|n| node(*n)).collect();
+            let settings = Settings::default();
+            let got = predict(&profile, &plan, &placement, &workers, REQUESTER, &settings);
+            let latency = got.expect("all are workers").latency;
+            assert!((latency - expected).abs() < 1e-9, "{latency} {expected}");
+        };
+        check(&[whole(0, 3)], &[2], 40.0);
+        check(&[whole(0, 3)], &[1], 40.0 + 2.0 * seconds(32.0, 1.0));
+        // 5 rows in, 2 to the other and 2 from it, 4 home; rows of 4 bytes.
+        let handled = seconds(20.0, 1.0) + seconds(16.0, 2.0) + seconds(16.0, 1.0);
+        check(&[halves(0, 1, 8), halves(1, 3, 8)], &[1, 2, 1, 2], 24.0 + handled);
     }
 
     #[test]

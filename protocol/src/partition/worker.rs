@@ -99,8 +99,8 @@ impl Worker {
 }
 
 /// A frame of a few bytes costs a processor as much as a large one's bytes do, this many: 17 us
-/// where a byte costs 1 ns, and the same again for the credit that goes back.
-const FRAME_BYTES: f64 = 32e3;
+/// where a byte costs 1 ns, and half of that for its part of the credits that go back.
+pub(super) const FRAME_BYTES: f64 = 25e3;
 
 /// Seconds of some bytes at a rate; no bytes take no time at any.
 pub(super) fn transfer(bytes: u64, rate: f64) -> f64 {
