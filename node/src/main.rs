@@ -3,6 +3,7 @@
 
 mod cli;
 mod convert;
+mod heap;
 mod identity;
 mod net;
 mod quota;

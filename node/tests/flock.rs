@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     process::{Child, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{Flock, asset, difference, finish, interrupt, json, npy, starling, wait};
@@ -295,6 +295,25 @@ fn a_requester_killed_in_the_middle_frees_its_providers() {
     child.wait().expect("it is ours");
     // No renewal comes, so the lease ends.
     flock.nodes[0].wait_for("dropped");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_of_dropped_pieces_goes_back_to_the_system() {
+    let flock = Flock::start(1);
+    let node = &flock.nodes[0];
+    // glibc kept some ten megabytes more after each.
+    for _ in 0..4 {
+        let mut command = flock.infer();
+        command.args(["--repeat", "20", "--image"]).arg(asset("chelsea.jpg"));
+        json(&finish(command));
+        node.wait_for("dropped");
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    while node.memory() > 40 {
+        assert!(Instant::now() < until, "{} MiB", node.memory());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

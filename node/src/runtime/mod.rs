@@ -45,7 +45,7 @@ pub(crate) use own::{Answer, SessionNews};
 pub(crate) use stream::Stream;
 
 use crate::{
-    convert, identity,
+    convert, heap, identity,
     net::{
         Net, NetConfig, NetError, NetEvent, RESULT, ReplyTo, blobs, handling,
         tensors::{self, Arrival, TensorConfig, TensorLinks},
@@ -218,6 +218,7 @@ fn lock(data: &Path) -> Result<File, StartError> {
 
 async fn run(settings: Settings, mut parts: Parts) {
     let (Measured { speed, byte_ps }, missed) = calibrate(&settings, &mut parts).await;
+    heap::give_back_soon();
     let clock = Clock::start();
     let local = parts.net.local();
     let mut config = Config::new(local, speed, clock.now().0);
@@ -347,6 +348,7 @@ impl Runtime {
                 }
                 Output::Unload(piece) => {
                     self.guests.remove(&piece);
+                    heap::give_back_soon();
                     self.parts.news.send(News::Dropped { piece }).ok();
                 }
                 Output::Wire { session, epoch, inputs, outputs } => {
@@ -432,6 +434,7 @@ impl Runtime {
 
     fn on_loaded(&mut self, outcome: loader::Outcome) {
         let loader::Outcome { piece, epoch, result } = outcome;
+        heap::give_back_soon();
         let awaited = self.node.host().awaits(&piece, epoch);
         let result = result.map(|loaded| {
             if !awaited {

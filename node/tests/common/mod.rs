@@ -123,6 +123,15 @@ impl NodeProcess {
         }
     }
 
+    /// MiB of memory that are no files'.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("Linux says it") / 1024
+    }
+
     /// As with `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
