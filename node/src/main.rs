@@ -14,5 +14,6 @@ mod work;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    heap::one_for_all();
     cli::main()
 }
