@@ -9,9 +9,9 @@
 //! their ends does to handle all that it sends and receives at the cut.
 //!
 //! *The bottleneck* of a stream is the busiest of: each worker's processor, which computes and
-//! handles what comes and goes, and each link's bytes in and out, apart, because links are full-duplex; or all transfers
-//! together where the medium is shared. Transfers overlap with computing, and one request's with
-//! the next one's.
+//! handles what comes and goes, and each link's bytes in and out, apart, because links are
+//! full-duplex; or all transfers together where the medium is shared. Transfers overlap with
+//! computing, and one request's with the next one's.
 //!
 //! The requester's own link is taken to carry whatever those of its workers do.
 
@@ -38,6 +38,17 @@ pub enum LinkModel {
     Shared,
 }
 
+impl LinkModel {
+    /// In a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parallel => "parallel",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Which way activations go from segment to segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
@@ -46,6 +57,17 @@ pub enum Route {
     Direct,
     /// Back to the requester, which gathers and divides them again, as in MoDNN and EdgeLD.
     Relayed,
+}
+
+impl Route {
+    /// In a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+        }
+    }
 }
 
 /// What a plan will take, in seconds.
@@ -225,13 +247,14 @@ impl Case<'_> {
         let transfer = |(maker, taker): (&End<'_>, &End<'_>)| {
             let bytes = self.common(cut, maker.rows, taker.rows);
             let (from, to, rates) = (maker.node, taker.node, (maker.rate, taker.rate));
-            (bytes > 0).then_some(Transfer { from, to, rates, bytes, handled: 0.0 })
+            (bytes > 0).then_some(Transfer { from, to, rates, bytes, handling: 0.0 })
         };
         let mut transfers: Vec<Transfer> = apart.filter_map(transfer).collect();
-        for worker in &self.workers {
+        // Most plans are predicted for workers whose bytes cost nothing, and by the thousand.
+        for worker in self.workers.iter().filter(|worker| worker.provider.byte_seconds > 0.0) {
             let seconds = handling(worker, &transfers);
             let own = transfers.iter_mut().filter(|transfer| transfer.is_of(worker.node));
-            own.for_each(|transfer| transfer.handled = transfer.handled.max(seconds));
+            own.for_each(|transfer| transfer.handling = transfer.handling.max(seconds));
         }
         transfers
     }
@@ -256,18 +279,20 @@ impl Case<'_> {
         let received: f64 = own.clone().map(Transfer::receiving).sum();
         let hop = if own.clone().next().is_some() { self.settings.hop } else { 0.0 };
         let links = own.clone().map(|transfer| sent(transfer.from)).fold(received, f64::max);
-        links + handled(own) + hop
+        links + longest_handling(own) + hop
     }
 
     fn sending(&self, node: NodeId, transfers: &[Transfer]) -> f64 {
         let own = transfers.iter().filter(|transfer| transfer.from == node);
         let hop = if own.clone().next().is_some() { self.settings.hop } else { 0.0 };
-        own.clone().map(Transfer::sending).sum::<f64>() + handled(own) + hop
+        own.clone().map(Transfer::sending).sum::<f64>() + longest_handling(own) + hop
     }
 
     fn one_by_one(&self, transfers: &[Transfer]) -> f64 {
         let hop = if transfers.is_empty() { 0.0 } else { self.settings.hop };
-        transfers.iter().map(Transfer::seconds).sum::<f64>() + handled(transfers.iter()) + hop
+        transfers.iter().map(Transfer::seconds).sum::<f64>()
+            + longest_handling(transfers.iter())
+            + hop
     }
 
     /// Whether every worker has room for all of its pieces together.
@@ -322,8 +347,8 @@ fn handling(worker: &Worker, all: &[Transfer]) -> f64 {
 }
 
 /// Seconds that the slowest processor at the ends of some transfers needs.
-fn handled<'t>(transfers: impl Iterator<Item = &'t Transfer>) -> f64 {
-    transfers.map(|transfer| transfer.handled).fold(0.0, f64::max)
+fn longest_handling<'t>(transfers: impl Iterator<Item = &'t Transfer>) -> f64 {
+    transfers.map(|transfer| transfer.handling).fold(0.0, f64::max)
 }
 
 /// Somebody who has rows at a cut, or needs them.
@@ -345,7 +370,7 @@ struct Transfer {
     bytes: u64,
     /// Seconds that the slower processor at its ends needs for all that it sends and receives at
     /// the same cut.
-    handled: f64,
+    handling: f64,
 }
 
 impl Transfer {

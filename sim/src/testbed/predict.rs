@@ -55,11 +55,10 @@ pub enum Speeds {
 pub struct PredictedSession {
     /// Its name.
     pub name: String,
-    /// Outputs a second.
-    pub per_s: f64,
-    /// The median latency.
-    pub latency_p50_ms: f64,
-    /// The same two on processors that are slow evenly, as real boards' are: an emulated one that
+    /// What comes of it.
+    #[serde(flatten)]
+    pub rates: Rates,
+    /// The same on processors that are slow evenly, as real boards' are: an emulated one that
     /// waited computes at full speed until its quota is used up.
     pub evenly: Rates,
 }
@@ -90,22 +89,24 @@ pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Predic
         return Err("sessions opened at different times".to_owned());
     }
     let profile = model_profile(&measured.profile).ok_or("the model's profile makes no sense")?;
+    let corrected = measured.alone.iter().all(Option::is_some);
+    let speeds = if corrected { Speeds::Measured } else { Speeds::Calibrated };
     let rates = |slowness| {
-        let mut play = Play::new(scenario, measured, &profile, slowness)?;
+        let mut play = Play::new(scenario, measured, &profile, (speeds, slowness))?;
         play.run().map_err(|stuck| format!("the simulated sessions did not get ready: {stuck}"))?;
         if play.world.ledger().has_failures() {
             return Err("a simulated session found no places".to_owned());
         }
-        Ok((play.rates(), play.speeds))
+        Ok(play.rates())
     };
-    let (rationed, speeds) = rates(Slowness::Rationed)?;
-    let (even, _) = rates(Slowness::Even)?;
-    let sessions = scenario.sessions.iter().zip(rationed.iter().zip(even));
-    let session = |(session, (rates, evenly)): (&Session, (&Rates, Rates))| {
-        let Rates { per_s, latency_p50_ms } = *rates;
-        PredictedSession { name: session.name.clone(), per_s, latency_p50_ms, evenly }
-    };
+    let (rationed, even) = (rates(Slowness::Rationed)?, rates(Slowness::Even)?);
     let per_s = rationed.iter().map(|rates| rates.per_s).sum();
+    let sessions = scenario.sessions.iter().zip(rationed.into_iter().zip(even));
+    let session = |(session, (rates, evenly)): (&Session, (Rates, Rates))| PredictedSession {
+        name: session.name.clone(),
+        rates,
+        evenly,
+    };
     Ok(Prediction { speeds, per_s, sessions: sessions.map(session).collect() })
 }
 
@@ -117,7 +118,6 @@ struct Play<'a> {
     /// The streams' numbers in the world, by session.
     streams: Vec<usize>,
     profile: &'a ModelProfile,
-    speeds: Speeds,
     span: Duration,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Play<'a> {
         scenario: &'a Scenario,
         measured: &Measured,
         profile: &'a ModelProfile,
-        slowness: Slowness,
+        (speeds, slowness): (Speeds, Slowness),
     ) -> Result<Self, String> {
         let links = network::Config {
             latency_min: LATENCY,
@@ -136,10 +136,9 @@ impl<'a> Play<'a> {
         let mut world = World::new(0, Settings { network: links, ..Settings::default() });
         let plans = placement(scenario, measured, profile.layers())?;
         let core_s = core_s_per_byte(measured);
-        let corrected = measured.alone.iter().all(Option::is_some);
         for (board, node) in measured.nodes.iter().enumerate() {
             let speed = speed(&node.speed).ok_or("a board has no speed")?;
-            let speed = match measured.alone[board].filter(|_| corrected) {
+            let speed = match measured.alone[board].filter(|_| speeds == Speeds::Measured) {
                 Some(per_s) => fitted(&speed, profile, per_s),
                 None => speed,
             };
@@ -163,16 +162,7 @@ impl<'a> Play<'a> {
             config.bandwidth = bytes_per_s(scenario, scenario.machine_of(session));
             world.add(config);
         }
-        let speeds = if corrected { Speeds::Measured } else { Speeds::Calibrated };
-        Ok(Self {
-            scenario,
-            world,
-            plans,
-            streams: Vec::new(),
-            profile,
-            speeds,
-            span: Duration::ZERO,
-        })
+        Ok(Self { scenario, world, plans, streams: Vec::new(), profile, span: Duration::ZERO })
     }
 
     fn run(&mut self) -> Result<(), Stuck> {
@@ -406,7 +396,7 @@ mod tests {
 
     fn check(session: &str, alone: Option<f64>, per_s: f64, latency_ms: f64) {
         let prediction = predict(&scenario(session), &measured(alone)).expect("it can be told");
-        let got = (prediction.per_s, prediction.sessions[0].latency_p50_ms);
+        let got = (prediction.per_s, prediction.sessions[0].rates.latency_p50_ms);
         let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.02;
         assert!(near(got.0, per_s) && near(got.1, latency_ms), "{session}: {got:?}");
     }
@@ -468,7 +458,7 @@ mod tests {
         in_strips(&mut measured, false);
         let prediction = predict(&scenario("in_flight = 1"), &measured).expect("it can be told");
         // 10 ms of compute, and two halves of two tensors of 1 ms, side by side but at the requester.
-        let latency = prediction.sessions[0].latency_p50_ms;
+        let latency = prediction.sessions[0].rates.latency_p50_ms;
         assert!((latency - 12.0).abs() < 0.8, "{latency}");
     }
 
@@ -479,7 +469,7 @@ mod tests {
             measured.served = Some(Served { board: 0, per_s: 45.0, handling_s: 0.004 });
             in_strips(&mut measured, layer_by_layer);
             let prediction = predict(&scenario("in_flight = 1"), &measured);
-            let latency = prediction.expect("it can be told").sessions[0].latency_p50_ms;
+            let latency = prediction.expect("it can be told").sessions[0].rates.latency_p50_ms;
             assert!((latency - latency_ms).abs() < 0.8, "{layer_by_layer}: {latency}");
         };
         // As above, and 2 ms for the bytes of half of the input and half of the output.
@@ -502,7 +492,7 @@ mod tests {
         measured.sessions[0].plans[0] = (0..40).map(piece).collect();
         let prediction = predict(&scenario("in_flight = 1"), &measured).expect("it can be told");
         // 40 ms of compute, and 41 tensors of 1 ms and their latency.
-        let latency = prediction.sessions[0].latency_p50_ms;
+        let latency = prediction.sessions[0].rates.latency_p50_ms;
         assert!((latency - 89.2).abs() < 1.0, "{latency}");
     }
 
@@ -514,7 +504,7 @@ mod tests {
         }
         let prediction = predict(&scenario, &measured(None)).expect("it can be told");
         // Of 10 ms on each board it takes 5, and what the period leaves of the rest.
-        let latency = prediction.sessions[0].latency_p50_ms;
+        let latency = prediction.sessions[0].rates.latency_p50_ms;
         assert!((13.6..23.6).contains(&latency), "{latency}");
         let evenly = prediction.sessions[0].evenly;
         assert!((evenly.latency_p50_ms - 23.6).abs() < 0.5, "{evenly:?}");
@@ -539,5 +529,10 @@ mod tests {
         nowhere.sessions[0].plans[0][0].provider = "n7".to_owned();
         let error = predict(&scenario("in_flight = 1"), &nowhere).expect_err("it is nowhere");
         assert_eq!(error, "a piece of s is on no board");
+        // More weights than the largest of machines has room for.
+        let mut huge = measured(None);
+        huge.profile["layers"][0]["weight_bytes"] = json!(MEMORY + 1);
+        let error = predict(&scenario("in_flight = 1"), &huge).expect_err("it fits nowhere");
+        assert!(error.starts_with("a simulated session found no places"), "{error}");
     }
 }

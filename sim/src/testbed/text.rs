@@ -1,6 +1,6 @@
 //! A report for people.
 
-use super::{BoardReport, Report, SessionReport, report::PieceReport};
+use super::{BoardReport, Report, SessionReport, predict::Rates, report::PieceReport};
 
 /// As tables.
 #[must_use]
@@ -151,15 +151,15 @@ fn prediction(report: &Report) -> String {
             .to_owned();
     for (session, seen) in prediction.sessions.iter().zip(&report.sessions) {
         // The plan that was predicted is the last one.
-        let (per_s, latency) = match seen.steady {
-            Some(steady) => (steady.per_s, steady.latency_p50_ms),
-            None => (seen.per_s, seen.latency_ms.p50),
+        let seen = match seen.steady {
+            Some(steady) => Rates { per_s: steady.per_s, latency_p50_ms: steady.latency_p50_ms },
+            None => Rates { per_s: seen.per_s, latency_p50_ms: seen.latency_ms.p50 },
         };
-        let evenly = session.evenly;
-        for (what, said, seen, evenly) in [
-            ("outputs a second", session.per_s, per_s, evenly.per_s),
-            ("median latency, ms", session.latency_p50_ms, latency, evenly.latency_p50_ms),
-        ] {
+        let per_s: fn(&Rates) -> f64 = |rates| rates.per_s;
+        for (what, of) in
+            [("outputs a second", per_s), ("median latency, ms", |rates| rates.latency_p50_ms)]
+        {
+            let [said, seen, evenly] = [&session.rates, &seen, &session.evenly].map(of);
             let name = format!("{}: {what}", session.name);
             let ratio = ratio(seen, said);
             text += &format!("  {name:<36}  {said:>11.2}{seen:>10.2}{ratio:>7.2}{evenly:>13.2}\n");
@@ -176,7 +176,7 @@ fn or_dash<T>(figure: Option<T>, text: impl FnOnce(T) -> String) -> String {
 mod tests {
     use super::*;
     use crate::testbed::{
-        predict::{PredictedSession, Prediction, Rates, Speeds},
+        predict::{PredictedSession, Prediction, Speeds},
         report::tests::report,
     };
 
@@ -216,7 +216,8 @@ mod tests {
         let mut report = report();
         let evenly = Rates { per_s: 1.5, latency_p50_ms: 130.0 };
         let name = "s".to_owned();
-        let session = PredictedSession { name, per_s: 2.0, latency_p50_ms: 100.0, evenly };
+        let rates = Rates { per_s: 2.0, latency_p50_ms: 100.0 };
+        let session = PredictedSession { name, rates, evenly };
         report.prediction =
             Some(Prediction { speeds: Speeds::Measured, per_s: 2.0, sessions: vec![session] });
         check(

@@ -7,7 +7,6 @@ use starling_protocol::partition::Planner;
 use super::{PLANNERS, RIVALS, Run, scenario::DNNS};
 use crate::{
     paper::{
-        edgeci2024::scenario::links,
         observe,
         site::{spread, verdict},
         table::{Cell, Table},
@@ -94,7 +93,7 @@ const FEATURES: [Feature; 6] = [
     ("fog", |run| run.scenario.fog.name().to_owned()),
     ("nodes", |run| run.scenario.nodes.to_string()),
     ("Mbit/s", |run| run.scenario.mbit.to_string()),
-    ("links", |run| links(run.scenario.links).to_owned()),
+    ("links", |run| run.scenario.links.name().to_owned()),
     ("load", |run| run.scenario.load.name().to_owned()),
 ];
 
@@ -217,7 +216,7 @@ fn times(runs: &[Run]) -> Table {
         let at = &run.scenario;
         let mut row = vec![Cell::text(at.dnn.name()), Cell::text(at.fog.name())];
         row.extend([Cell::Count(at.nodes.into()), Cell::Number(at.mbit, 0)]);
-        row.extend([Cell::text(links(at.links)), Cell::text(at.load.name()), Cell::Count(at.seed)]);
+        row.extend([Cell::text(at.links.name()), Cell::text(at.load.name()), Cell::Count(at.seed)]);
         row.extend(run.seconds.iter().map(|seconds| Cell::Number(*seconds, 3)));
         row.push(Cell::Count(run.machines as u64));
         row.extend(run.stream.iter().map(|plan| Cell::Number(1.0 / plan.prediction.bottleneck, 3)));

@@ -4,7 +4,7 @@ use starling_protocol::partition::{LinkModel, Planner, Route};
 
 use super::{
     PLANNERS, RIVALS, Run,
-    scenario::{WAYS, links, way},
+    scenario::WAYS,
     tables::{PAPER, of_way},
 };
 use crate::{
@@ -21,7 +21,7 @@ pub fn saved(runs: &[Run]) -> Ranges {
             let saved: Vec<f64> = some.iter().filter_map(|run| run.time_saved(rival)).collect();
             spread(&saved)
         };
-        (format!("{}, {}", way(at.0), links(at.1)), RIVALS.map(range).to_vec())
+        (format!("{}, {}", at.0.name(), at.1.name()), RIVALS.map(range).to_vec())
     });
     let least = rows.iter().flat_map(|(_, ranges)| ranges.iter().flatten());
     Ranges {
@@ -47,7 +47,7 @@ pub fn seconds(runs: &[Run], route: Route) -> Lines {
         let points = some.iter().map(|run| (run.scenario.mbit, run.seconds(planner)));
         (planner.name().to_owned(), points.collect())
     };
-    let route = way(route);
+    let route = route.name();
     Lines {
         title: format!("One inference of VGG-16 on devices of 1.5, 1.5, 1 and 1, {route}"),
         x: "Mbit/s of each link".to_owned(),

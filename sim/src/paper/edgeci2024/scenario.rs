@@ -79,26 +79,8 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (links, route) = (links(self.links), way(self.route));
+        let (links, route) = (self.links.name(), self.route.name());
         write!(f, "{}, {}, {} Mbit/s, {links}, {route}", self.dnn.name(), self.fleet(), self.mbit)
-    }
-}
-
-/// A link model, in a word.
-#[must_use]
-pub fn links(links: LinkModel) -> &'static str {
-    match links {
-        LinkModel::Parallel => "parallel",
-        LinkModel::Shared => "shared",
-    }
-}
-
-/// A route, in a word.
-#[must_use]
-pub fn way(route: Route) -> &'static str {
-    match route {
-        Route::Direct => "direct",
-        Route::Relayed => "relayed",
     }
 }
 

@@ -6,7 +6,7 @@ use starling_protocol::partition::{LinkModel, Planner, Route};
 
 use super::{
     PLANNERS, RIVALS, Rival, Run,
-    scenario::{DNNS, WAYS, links, way},
+    scenario::{DNNS, WAYS},
 };
 use crate::{
     paper::{
@@ -83,7 +83,7 @@ fn headline(runs: &[Run]) -> Table {
         let saved: Vec<f64> = some.iter().filter_map(|run| run.time_saved(rival)).collect();
         let gained: Vec<f64> = some.iter().filter_map(|run| run.rate_gained(rival)).collect();
         let (Some(saved), Some(gained)) = (spread(&saved), spread(&gained)) else { continue };
-        let mut row = words([way(at.0), links(at.1), rival.name()]);
+        let mut row = words([at.0.name(), at.1.name(), rival.name()]);
         row.extend([saved.middle, saved.low, saved.high, gained.middle].map(percent));
         row.extend([saved, gained].map(|of| Cell::text(verdict(of.middle, &PAPER))));
         table.rows.push(row);
@@ -102,7 +102,7 @@ fn dnns(runs: &[Run]) -> Table {
     for (at, dnn) in WAYS.into_iter().flat_map(|at| DNNS.map(|dnn| (at, dnn))) {
         let some: Vec<&Run> =
             of_way(runs, at).into_iter().filter(|run| run.scenario.dnn == dnn).collect();
-        let mut row = words([way(at.0), links(at.1), dnn.name()]);
+        let mut row = words([at.0.name(), at.1.name(), dnn.name()]);
         row.extend(medians(&some));
         table.rows.push(row);
     }
@@ -119,7 +119,7 @@ fn rates(runs: &[Run]) -> Table {
         for mbit in &all {
             let here = |run: &&Run| run.scenario.dnn == dnn && run.scenario.mbit == *mbit;
             let some: Vec<&Run> = of_way(runs, at).into_iter().filter(here).collect();
-            let mut row = words([way(at.0), links(at.1), dnn.name()]);
+            let mut row = words([at.0.name(), at.1.name(), dnn.name()]);
             row.push(Cell::Number(*mbit, 0));
             row.extend(medians(&some));
             table.rows.push(row);
@@ -159,8 +159,8 @@ fn times(runs: &[Run]) -> Table {
     for run in runs {
         let at = &run.scenario;
         let mut row = vec![Cell::text(at.dnn.name()), Cell::text(at.fleet())];
-        row.extend([Cell::Number(at.mbit, 0), Cell::text(links(at.links))]);
-        row.push(Cell::text(way(at.route)));
+        row.extend([Cell::Number(at.mbit, 0), Cell::text(at.links.name())]);
+        row.push(Cell::text(at.route.name()));
         row.extend(PLANNERS.map(|planner| Cell::Number(run.seconds(planner), 3)));
         row.push(Cell::number(run.published, 3));
         row.extend(RIVALS.map(|rival| Cell::number(run.time_saved(rival), 1)));
@@ -193,7 +193,7 @@ fn ours(runs: &[Run]) -> Table {
             Cell::number(stats::median(&all), decimals)
         };
         let rate = |run: &Run, plan: usize| 1.0 / run.stream[plan].prediction.bottleneck;
-        let mut row = words([way(at.0), links(at.1), dnn.name()]);
+        let mut row = words([at.0.name(), at.1.name(), dnn.name()]);
         row.push(median(&|run| run.seconds(Planner::Single), 2));
         row.push(median(&|run| run.seconds(Planner::Pf), 2));
         row.push(median(&|run| run.seconds(Planner::Single) / run.seconds(Planner::Pf), 2));
