@@ -132,8 +132,8 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// The large pages of most systems.
-const LARGE_PAGE: usize = 2 * 1024 * 1024;
+/// The large pages of most systems; small for an interpreter, to which every byte takes its time.
+const LARGE_PAGE: usize = if cfg!(miri) { 64 * 1024 } else { 2 * 1024 * 1024 };
 /// Memory of two such pages or more comes from the system.
 const LARGE_LINES: usize = 2 * LARGE_PAGE / size_of::<Line>();
 
