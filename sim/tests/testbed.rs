@@ -171,6 +171,7 @@ fn two_boards_compute_and_everything_is_measured() {
     assert!(busy < 1.3, "{report}");
     assert!(report["prediction"]["per_s"].as_f64() > Some(0.0), "{report}");
     assert!(report["flock"]["bound_per_s"].as_f64() > Some(0.0), "{report}");
+    assert!(report["flock"]["alone"]["drift"].as_f64() > Some(0.0), "{report}");
     for file in ["report.json", "inferences.csv", "throughput-over-time.svg"] {
         assert!(out.join(file).is_file(), "{file}");
     }

@@ -17,6 +17,8 @@ pub(super) struct Measured {
     pub(super) discovery_s: f64,
     /// Whole models a second of each board alone, where that was asked for and it could.
     pub(super) alone: Vec<Option<f64>>,
+    /// The same after the sessions.
+    pub(super) alone_again: Vec<Option<f64>>,
     /// Of the one that had the whole model over its link, where that was asked for.
     pub(super) served: Option<Served>,
     /// By board.
@@ -48,8 +50,8 @@ pub(super) struct Served {
     pub(super) board: usize,
     /// Outputs a second.
     pub(super) per_s: f64,
-    /// Core seconds for each of them, without those of the threads that compute.
-    pub(super) handling_s: f64,
+    /// The core seconds that a byte over its cable cost, without those of the threads that compute.
+    pub(super) core_s_per_byte: f64,
 }
 
 /// The core seconds that each board has used until a moment.
@@ -93,6 +95,21 @@ impl Granted {
 }
 
 impl Measured {
+    /// Whole models a second of a board alone: the mean of before the sessions and after them.
+    pub(super) fn alone_per_s(&self, board: usize) -> Option<f64> {
+        let before = self.alone[board]?;
+        Some(self.alone_again[board].map_or(before, |after| f64::midpoint(before, after)))
+    }
+
+    /// How fast this machine was after the sessions: what the boards did alone then, over before.
+    pub(super) fn drift(&self) -> Option<f64> {
+        let both = self.alone.iter().zip(&self.alone_again);
+        let both = both.filter_map(|(before, after)| (*before).zip(*after));
+        let (before, after): (Vec<f64>, Vec<f64>) = both.unzip();
+        let (before, after): (f64, f64) = (before.iter().sum(), after.iter().sum());
+        (before > 0.0 && after > 0.0).then(|| after / before)
+    }
+
     /// The core seconds that a board used from zero to the end.
     pub(super) fn used(&self, board: usize) -> f64 {
         let at = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.used[board]);

@@ -103,6 +103,8 @@ pub fn run(
     stage.run_alone(say)?;
     stage.run_served(say)?;
     stage.play(say)?;
+    stage.run_alone_again(say)?;
+    stage.dismiss();
     let measured = stage.measured()?;
     // All machines are gone before the simulator needs the processor.
     drop(stage);

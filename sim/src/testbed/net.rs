@@ -25,6 +25,16 @@ pub(super) struct Traffic {
     pub(super) received: u64,
 }
 
+impl Traffic {
+    /// What of it has gone since.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_sub(before.sent),
+            received: self.received.saturating_sub(before.received),
+        }
+    }
+}
+
 impl Lan {
     /// A switch with no cables.
     pub(super) fn new(prefix: &str) -> Result<Self, Failure> {

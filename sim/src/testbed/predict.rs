@@ -89,7 +89,7 @@ pub(super) fn predict(scenario: &Scenario, measured: &Measured) -> Result<Predic
         return Err("sessions opened at different times".to_owned());
     }
     let profile = model_profile(&measured.profile).ok_or("the model's profile makes no sense")?;
-    let corrected = measured.alone.iter().all(Option::is_some);
+    let corrected = (0..scenario.boards.len()).all(|board| measured.alone_per_s(board).is_some());
     let speeds = if corrected { Speeds::Measured } else { Speeds::Calibrated };
     let rates = |slowness| {
         let mut play = Play::new(scenario, measured, &profile, (speeds, slowness))?;
@@ -135,10 +135,10 @@ impl<'a> Play<'a> {
         };
         let mut world = World::new(0, Settings { network: links, ..Settings::default() });
         let plans = placement(scenario, measured, profile.layers())?;
-        let core_s = core_s_per_byte(measured);
+        let core_s = measured.served.map(|served| served.core_s_per_byte);
         for (board, node) in measured.nodes.iter().enumerate() {
             let speed = speed(&node.speed).ok_or("a board has no speed")?;
-            let speed = match measured.alone[board].filter(|_| speeds == Speeds::Measured) {
+            let speed = match measured.alone_per_s(board).filter(|_| speeds == Speeds::Measured) {
                 Some(per_s) => fitted(&speed, profile, per_s),
                 None => speed,
             };
@@ -276,15 +276,6 @@ fn plan_of(pieces: &[Placed], layers: u16) -> Option<Plan> {
     plan.pieces().last().is_some_and(|last| last.layers.end == layers).then_some(plan)
 }
 
-/// What a byte over its link cost the board that had the whole model, in core seconds: what its
-/// threads used that don't compute.
-pub(super) fn core_s_per_byte(measured: &Measured) -> Option<f64> {
-    let (served, profile) = (measured.served?, model_profile(&measured.profile)?);
-    let whole = profile.range(LayerRange { first: 0, end: profile.layers() });
-    let bytes = (whole.bytes_in + whole.bytes_out).max(1) as f64;
-    Some(served.handling_s / bytes)
-}
-
 /// Whole models a second at a speed that a board claims.
 pub(super) fn claimed_per_s(inspected: &Value, classes: &[u64]) -> Option<f64> {
     let (profile, speed) = (model_profile(inspected)?, speed(classes)?);
@@ -380,6 +371,7 @@ mod tests {
             seconds: 1.0,
             discovery_s: 1.0,
             alone: vec![alone; 2],
+            alone_again: vec![None; 2],
             served: None,
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![SessionLog { plans, ..SessionLog::default() }],
@@ -466,7 +458,7 @@ mod tests {
     fn what_stays_on_a_board_costs_it_no_time() {
         let check = |layer_by_layer, latency_ms: f64| {
             let mut measured = measured(Some(50.0));
-            measured.served = Some(Served { board: 0, per_s: 45.0, handling_s: 0.004 });
+            measured.served = Some(Served { board: 0, per_s: 45.0, core_s_per_byte: 2e-7 });
             in_strips(&mut measured, layer_by_layer);
             let prediction = predict(&scenario("in_flight = 1"), &measured);
             let latency = prediction.expect("it can be told").sessions[0].rates.latency_p50_ms;
@@ -515,7 +507,7 @@ mod tests {
         let scenario = scenario("in_flight = 5");
         let mut measured = measured(Some(50.0));
         // 20 ms of compute, and 2 ms for 20,000 bytes.
-        measured.served = Some(Served { board: 0, per_s: 45.0, handling_s: 0.002 });
+        measured.served = Some(Served { board: 0, per_s: 45.0, core_s_per_byte: 1e-7 });
         let prediction = predict(&scenario, &measured).expect("it can be told");
         assert!((prediction.per_s - 1000.0 / 12.0).abs() < 1.0, "{}", prediction.per_s);
     }

@@ -75,14 +75,14 @@ impl Process {
         Ok(Self { child, stdin, complaints })
     }
 
-    /// Core seconds so far of its threads but those whose names begin like this.
-    pub(super) fn cpu_but(&self, prefix: &str) -> f64 {
+    /// Core seconds so far of its threads whose names begin like this.
+    pub(super) fn cpu_of(&self, prefix: &str) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let seconds = |thread: fs::DirEntry| {
             let name = fs::read_to_string(thread.path().join("comm")).ok()?;
             let used = fs::read_to_string(thread.path().join("schedstat")).ok()?;
             let nanos: f64 = used.split(' ').next()?.parse().ok()?;
-            (!name.starts_with(prefix)).then_some(nanos / 1e9)
+            name.starts_with(prefix).then_some(nanos / 1e9)
         };
         threads.into_iter().flatten().flatten().filter_map(seconds).sum()
     }
@@ -202,10 +202,10 @@ mod tests {
         let (process, heard) = start("echo 1; while :; do :; done", folder.path());
         assert!(heard.recv().expect("a line").line.is_some());
         let until = Instant::now() + Duration::from_secs(20);
-        while process.cpu_but("compute") == 0.0 {
+        while process.cpu_of("s") == 0.0 {
             assert!(Instant::now() < until, "nothing is used");
         }
-        assert_eq!(process.cpu_but("s"), 0.0, "all of it by the shell's own thread");
+        assert_eq!(process.cpu_of("compute"), 0.0, "all of it by the shell's own thread");
     }
 
     #[test]

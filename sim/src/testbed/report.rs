@@ -88,6 +88,9 @@ pub struct Alone {
     pub served_per_s: Option<f64>,
     /// The core seconds that a byte cost it which came or went over its link.
     pub core_s_per_byte: Option<f64>,
+    /// What all together did after the sessions over what they did before; the figures above are
+    /// the means of both.
+    pub drift: Option<f64>,
 }
 
 /// One session.
@@ -239,7 +242,7 @@ fn board_of(scenario: &Scenario, measured: &Measured, board: usize) -> BoardRepo
         name: scenario.boards[board].name.clone(),
         limits: scenario.machines()[board].limits,
         claimed_per_s: predict::claimed_per_s(&measured.profile, &measured.nodes[board].speed),
-        alone_per_s: measured.alone[board],
+        alone_per_s: measured.alone_per_s(board),
         pieces: last.flatten().filter(|piece| piece.provider == *id).count(),
         busy: measured.used(board) / measured.granted[board].max(f64::MIN_POSITIVE),
         sent_bytes: traffic.sent,
@@ -320,14 +323,16 @@ fn steady(measured: &Measured) -> Option<f64> {
 
 fn flock(scenario: &Scenario, measured: &Measured) -> FlockReport {
     let per_s = rate(measured.sessions.iter().flat_map(|log| &log.inferences));
-    let rates: Vec<f64> = measured.alone.iter().flatten().copied().collect();
+    let rates: Vec<f64> =
+        (0..measured.alone.len()).filter_map(|board| measured.alone_per_s(board)).collect();
     let best = rates.iter().copied().fold(0.0, f64::max);
     let alone = (best > 0.0).then(|| Alone {
         best_per_s: best,
         sum_per_s: rates.iter().sum(),
         speedup: per_s / best,
         served_per_s: measured.served.map(|served| served.per_s),
-        core_s_per_byte: predict::core_s_per_byte(measured),
+        core_s_per_byte: measured.served.map(|served| served.core_s_per_byte),
+        drift: measured.drift(),
     });
     let links_per_s = links(scenario, measured);
     let bound = alone.map(|alone| alone.sum_per_s.min(links_per_s.unwrap_or(f64::INFINITY)));
@@ -490,8 +495,9 @@ pub(super) mod tests {
             zero,
             seconds: 10.0,
             discovery_s: 1.5,
-            alone: vec![Some(4.0), Some(2.0)],
-            served: Some(Served { board: 0, per_s: 3.0, handling_s: 0.1 }),
+            alone: vec![Some(5.0), Some(2.0)],
+            alone_again: vec![Some(3.0), None],
+            served: Some(Served { board: 0, per_s: 3.0, core_s_per_byte: 2e-7 }),
             nodes: vec![node("n0"), node("n1")],
             sessions: vec![log],
             traffic: vec![Traffic { sent: 1, received: 2 }; 3],
@@ -534,9 +540,7 @@ pub(super) mod tests {
         let flock = report().flock;
         let alone = flock.alone.expect("it was measured");
         assert_eq!((alone.best_per_s, alone.sum_per_s, alone.speedup), (4.0, 6.0, 0.25));
-        // A tenth of a core second for half a million bytes, beside an eighth to compute.
-        let per_byte = alone.core_s_per_byte.expect("it was measured");
-        assert!((per_byte - 0.1 / 500_100.0).abs() < 1e-12, "{per_byte}");
+        assert_eq!((alone.drift, alone.core_s_per_byte), (Some(0.6), Some(2e-7)));
         // A million bytes a second, half a million an input.
         assert_eq!((flock.links_per_s, flock.bound_per_s), (Some(2.0), Some(2.0)));
         assert_eq!(flock.of_bound, Some(0.5));

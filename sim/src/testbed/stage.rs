@@ -47,6 +47,7 @@ pub(super) struct Stage<'a> {
     discovery_s: f64,
     nodes: Vec<NodeLog>,
     alone: Vec<Option<f64>>,
+    alone_again: Vec<Option<f64>>,
     trial: SessionLog,
     served: Option<Served>,
     sessions: Vec<SessionLog>,
@@ -115,6 +116,7 @@ impl<'a> Stage<'a> {
             discovery_s: 0.0,
             nodes: vec![NodeLog::default(); boards],
             alone: vec![None; boards],
+            alone_again: vec![None; boards],
             trial: SessionLog::default(),
             served: None,
             sessions: vec![SessionLog::default(); scenario.sessions.len()],
@@ -194,9 +196,7 @@ impl<'a> Stage<'a> {
             self.sample_if_due()?;
             self.check_limit(limit)?;
         }
-        self.end_measuring()?;
-        self.dismiss();
-        Ok(())
+        self.end_measuring()
     }
 
     /// All that was measured.
@@ -207,6 +207,7 @@ impl<'a> Stage<'a> {
             seconds: self.ended.duration_since(self.zero).as_secs_f64(),
             discovery_s: self.discovery_s,
             alone: std::mem::take(&mut self.alone),
+            alone_again: std::mem::take(&mut self.alone_again),
             served: self.served,
             nodes: std::mem::take(&mut self.nodes),
             sessions: std::mem::take(&mut self.sessions),
@@ -417,11 +418,8 @@ impl<'a> Stage<'a> {
         self.idle = ticks.map(|(before, after)| after.idle_since(before));
         self.granted.count();
         let before = std::mem::take(&mut self.traffic);
-        let moved = self.lan.traffic()?.into_iter().zip(before).map(|(after, before)| Traffic {
-            sent: after.sent.saturating_sub(before.sent),
-            received: after.received.saturating_sub(before.received),
-        });
-        self.traffic = moved.collect();
+        let all = self.lan.traffic()?.into_iter().zip(before);
+        self.traffic = all.map(|(after, before)| after.since(before)).collect();
         Ok(())
     }
 
@@ -456,7 +454,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Lets all nodes leave in good order.
-    fn dismiss(&mut self) {
+    pub(super) fn dismiss(&mut self) {
         for running in &mut self.running {
             // Who stands still can't leave.
             running.process.resume().ok();

@@ -131,7 +131,11 @@ fn flock(report: &Report) -> String {
             let per_byte = alone.core_s_per_byte.unwrap_or(0.0) * 1e9;
             text += &format!(", where a byte costs {per_byte:.1} ns of a core\n");
         }
-        text += &format!("all boards, each alone   {:>8.2} /s\n", alone.sum_per_s);
+        text += &format!("all boards, each alone   {:>8.2} /s", alone.sum_per_s);
+        text += &alone
+            .drift
+            .map_or_else(String::new, |drift| format!("; after the sessions {drift:.2} of before"));
+        text += "\n";
     }
     if let Some(links) = flock.links_per_s {
         text += &format!("the requesters' links    {links:>8.2} /s\n");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Failure, Role, Say, Served, Stage};
+use super::{Failure, Role, Say, Served, Stage, Traffic};
 
 impl Stage<'_> {
     /// Lets every board run the whole model by itself, all at once: what they take from each other
@@ -12,6 +12,31 @@ impl Stage<'_> {
             return Ok(());
         }
         say(&format!("each board alone with the whole model, {} s", self.scenario.run.alone_s));
+        self.try_alone()?;
+        let slow = (0..self.alone.len()).find(|board| self.alone[*board].is_none());
+        // A board without the memory for the whole model is no mistake: others will have pieces.
+        if let Some(board) = slow {
+            let name = &self.arguments.machines[board].name;
+            say(&format!("{name} alone: {}", self.reason_of(Role::Alone(board))));
+        }
+        Ok(())
+    }
+
+    /// The same once more after the sessions, for what became of the machine meanwhile. Not if
+    /// events have changed the boards.
+    pub(in crate::testbed) fn run_alone_again(&mut self, say: Say<'_>) -> Result<(), Failure> {
+        if self.alone.iter().all(Option::is_none) || !self.scenario.events.is_empty() {
+            return Ok(());
+        }
+        say("each board alone once more");
+        let nothing = vec![None; self.alone.len()];
+        let before = std::mem::replace(&mut self.alone, nothing);
+        let result = self.try_alone();
+        self.alone_again = std::mem::replace(&mut self.alone, before);
+        result
+    }
+
+    fn try_alone(&mut self) -> Result<(), Failure> {
         for board in 0..self.scenario.boards.len() {
             let arguments = self.arguments.alone(board);
             self.start(board, Role::Alone(board), &arguments)?;
@@ -21,14 +46,7 @@ impl Stage<'_> {
                 stage.running.iter().filter(|running| matches!(running.role, Role::Alone(_)));
             alone.all(|running| running.over)
         };
-        self.wait_for("the boards alone", over)?;
-        let slow = (0..self.alone.len()).find(|board| self.alone[*board].is_none());
-        // A board without the memory for the whole model is no mistake: others will have pieces.
-        if let Some(board) = slow {
-            let name = &self.arguments.machines[board].name;
-            say(&format!("{name} alone: {}", self.reason_of(Role::Alone(board))));
-        }
-        Ok(())
+        self.wait_for("the boards alone", over)
     }
 
     /// Lets one board run the whole model for a requester: what its other threads take than those
@@ -45,15 +63,15 @@ impl Stage<'_> {
             stage.running.iter().any(|running| running.role == Role::Trial && running.over)
         };
         self.wait_for("a board over its link", |stage| stage.trial.is_ready() || over(stage))?;
-        let (began, before) = (Instant::now(), self.handling());
+        let began = self.handled()?;
         self.wait_for("a board over its link", over)?;
-        let (ended, after) = (Instant::now(), self.handling());
+        let ended = self.handled()?;
         // Adverts and timers cost the same without any inference, once the piece is dropped.
-        self.listen(ended + IDLE)?;
-        let (idle_began, idle_before) = (Instant::now(), self.handling());
-        self.listen(idle_began + IDLE)?;
-        let idle_after = self.handling();
-        // A piece that has moved has cost two boards, and its weights' way from one to the other.
+        self.listen(ended.at + IDLE)?;
+        let idle_began = self.handled()?;
+        self.listen(idle_began.at + IDLE)?;
+        let idle_ended = self.handled()?;
+        // The bytes of a piece that has moved were handled by two boards.
         let provider = match self.trial.plans.as_slice() {
             [plan] => plan.first().map(|piece| &piece.provider),
             _ => None,
@@ -61,13 +79,9 @@ impl Stage<'_> {
         let board =
             provider.and_then(|provider| self.nodes.iter().position(|node| node.id == *provider));
         let per_s = self.trial.report.as_ref().and_then(|report| report["per_s"].as_f64());
-        let inferences = self.trial.inferences.len().max(1) as f64;
-        self.served = board.zip(per_s).map(|(board, per_s)| {
-            let idle = idle_after[board] - idle_before[board];
-            let idle = idle / idle_began.elapsed().as_secs_f64()
-                * ended.duration_since(began).as_secs_f64();
-            let handling_s = (after[board] - before[board] - idle).max(0.0) / inferences;
-            Served { board, per_s, handling_s }
+        self.served = board.zip(per_s).and_then(|(board, per_s)| {
+            let (busy, idle) = (ended.since(&began, board), idle_ended.since(&idle_began, board));
+            Some(Served { board, per_s, core_s_per_byte: busy.core_s_per_byte(&idle)? })
         });
         if self.served.is_none() {
             say("no board kept it: what a byte costs is not known");
@@ -75,16 +89,71 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// The core seconds of each board's node so far that were not for computing.
-    fn handling(&self) -> Vec<f64> {
+    /// What it took the boards' nodes to handle bytes so far.
+    fn handled(&self) -> Result<Handled, Failure> {
         let node = |board| self.running.iter().find(|running| running.role == Role::Node(board));
-        let boards = 0..self.nodes.len();
-        boards
-            .map(|board| node(board).map_or(0.0, |node| node.process.cpu_but(COMPUTING)))
-            .collect()
+        let computing = |board| node(board).map_or(0.0, |node| node.process.cpu_of(COMPUTING));
+        // Not the sum of the other threads: those that end would take what they used with them.
+        let core_s = self.used()?.into_iter().zip(0..);
+        let core_s = core_s.map(|(used, board)| used - computing(board)).collect();
+        Ok(Handled { at: Instant::now(), core_s, traffic: self.lan.traffic()? })
+    }
+}
+
+/// What it took nodes to handle bytes until a moment, by board.
+struct Handled {
+    at: Instant,
+    /// Core seconds of threads that don't compute.
+    core_s: Vec<f64>,
+    traffic: Vec<Traffic>,
+}
+
+/// The same of one node, in some time.
+struct Handling {
+    seconds: f64,
+    core_s: f64,
+    /// Both ways over its cable.
+    bytes: f64,
+}
+
+impl Handled {
+    fn since(&self, before: &Self, board: usize) -> Handling {
+        let moved = self.traffic[board].since(before.traffic[board]);
+        Handling {
+            seconds: self.at.duration_since(before.at).as_secs_f64(),
+            core_s: self.core_s[board] - before.core_s[board],
+            bytes: (moved.sent + moved.received) as f64,
+        }
+    }
+}
+
+impl Handling {
+    /// The core seconds of a byte, beside what goes on in an idle node. All that passed counts, and
+    /// not only tensors: weights may still be on their way.
+    fn core_s_per_byte(&self, idle: &Self) -> Option<f64> {
+        let share = self.seconds / idle.seconds;
+        let (core_s, bytes) = (self.core_s - idle.core_s * share, self.bytes - idle.bytes * share);
+        (bytes > 0.0).then(|| (core_s / bytes).max(0.0))
     }
 }
 
 const IDLE: Duration = Duration::from_secs(2);
 /// How the names of the threads begin that compute.
 const COMPUTING: &str = "compute";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_costs_what_an_idle_node_does_not_use() {
+        let used = |core_s, bytes, seconds| Handling { seconds, core_s, bytes };
+        let check = |busy: &Handling, idle: &Handling, expected| {
+            assert_eq!(busy.core_s_per_byte(idle), expected);
+        };
+        check(&used(0.5, 5e6, 4.0), &used(0.0, 0.0, 2.0), Some(1e-7));
+        check(&used(0.5, 6e6, 4.0), &used(0.05, 5e5, 2.0), Some(8e-8));
+        check(&used(0.1, 6e6, 4.0), &used(0.2, 5e5, 2.0), Some(0.0));
+        check(&used(0.1, 1e5, 4.0), &used(0.0, 1e5, 2.0), None);
+    }
+}
