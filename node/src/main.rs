@@ -8,6 +8,7 @@ mod identity;
 mod net;
 mod quota;
 mod runtime;
+mod standstill;
 mod store;
 mod work;
 

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Flock, asset, difference, finish, interrupt, json, npy, starling, wait};
+use common::{
+    Flock, NodeProcess, asset, difference, finish, interrupt, json, npy, signal, starling, wait,
+};
 use serde_json::Value;
 
 /// Providers of a report's pieces, each once.
@@ -268,6 +270,24 @@ fn a_provider_that_hangs_is_replaced() {
     flock.nodes[victim].pause();
     let report = json(&child.wait_with_output().expect("it ends"));
     assert!(!providers(&report).contains(&flock.nodes[victim].id), "{report}");
+}
+
+/// As on a machine that was suspended, or an emulated one whose host had other things to do.
+#[test]
+fn a_flock_that_stood_still_loses_nobody() {
+    let flock = Flock::start(2);
+    let child = checked_stream(&flock, &["--repeat", "800"]);
+    flock.first_hosting();
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, "-STOP");
+    flock.nodes.iter().for_each(NodeProcess::pause);
+    // Longer than leases, and than anybody waits for an answer to a ping.
+    std::thread::sleep(Duration::from_secs(10));
+    flock.nodes.iter().for_each(NodeProcess::resume);
+    signal(&child, "-CONT");
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert_eq!(report["providers_lost"], serde_json::json!([]), "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
 }
 
 #[test]

@@ -286,6 +286,15 @@ async fn calibrate(settings: &Settings, parts: &mut Parts) -> (Measured, Vec<Net
     }
 }
 
+/// Why the loop woke up.
+enum Woken {
+    Net(NetEvent),
+    Arrival(Arrival),
+    Inner(Inner),
+    Request(Option<Request>),
+    Due,
+}
+
 struct Runtime {
     node: Node,
     clock: Clock,
@@ -300,22 +309,28 @@ impl Runtime {
     async fn run(mut self) {
         self.feed(Input::Tick);
         loop {
-            let deadline = Instant::from_std(self.clock.instant(self.node.deadline()));
-            tokio::select! {
-                event = self.parts.net.next() => self.on_net(event),
-                Some(arrival) = self.parts.arrivals.recv() => self.on_arrival(arrival),
-                Some(inner) = self.parts.happened.recv() => self.on_inner(inner),
-                request = self.parts.inbox.recv() => match request {
-                    Some(Request::Leave(done)) => {
-                        self.leave().await;
-                        done.send(()).ok();
-                        return;
-                    }
-                    Some(request) => self.on_request(request),
-                    // Every handle is gone: nobody can ask for anything more.
-                    None => return self.leave().await,
-                },
-                () = tokio::time::sleep_until(deadline) => self.feed(Input::Tick),
+            let due = self.clock.instant(self.node.deadline()).max(std::time::Instant::now());
+            let woken = tokio::select! {
+                event = self.parts.net.next() => Woken::Net(event),
+                Some(arrival) = self.parts.arrivals.recv() => Woken::Arrival(arrival),
+                Some(inner) = self.parts.happened.recv() => Woken::Inner(inner),
+                request = self.parts.inbox.recv() => Woken::Request(request),
+                () = tokio::time::sleep_until(Instant::from_std(due)) => Woken::Due,
+            };
+            self.clock.woken(due);
+            match woken {
+                Woken::Net(event) => self.on_net(event),
+                Woken::Arrival(arrival) => self.on_arrival(arrival),
+                Woken::Inner(inner) => self.on_inner(inner),
+                Woken::Request(Some(Request::Leave(done))) => {
+                    self.leave().await;
+                    done.send(()).ok();
+                    return;
+                }
+                Woken::Request(Some(request)) => self.on_request(request),
+                // Every handle is gone: nobody can ask for anything more.
+                Woken::Request(None) => return self.leave().await,
+                Woken::Due => self.feed(Input::Tick),
             }
         }
     }

@@ -143,6 +143,11 @@ impl NodeProcess {
         signal(&self.child, "-STOP");
     }
 
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(&self.child, "-CONT");
+    }
+
     /// As with Ctrl-C; the exit code.
     pub fn interrupt(&mut self) -> Option<i32> {
         interrupt(&self.child);
@@ -172,7 +177,8 @@ pub fn interrupt(child: &Child) {
     signal(child, "-INT");
 }
 
-fn signal(child: &Child, signal: &str) {
+/// Sends a signal, `-STOP` for example.
+pub fn signal(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("kill is there").success());
 }

@@ -16,10 +16,14 @@ use starling_protocol::{
 };
 
 use super::{Asker, Net, NetEvent, ReplyTo, behaviour::BehaviourEvent};
-use crate::{identity, net::contacts::News};
+use crate::{identity, net::contacts::News, standstill};
 
 impl Net {
     pub(super) fn on_tick(&mut self, now: Instant) {
+        if standstill::before(now, self.ticked + TICK).is_some() {
+            // Whoever did not listen can't say that nobody answered.
+            self.alive.values_mut().for_each(|at| *at = now);
+        }
         self.ticked = now;
         let dead: Vec<ConnectionId> =
             self.alive.iter().filter(|(_, at)| **at + DEAD < now).map(|(id, _)| *id).collect();
