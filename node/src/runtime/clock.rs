@@ -59,7 +59,10 @@ mod tests {
     fn time_stands_still_with_the_process() {
         let mut clock = Clock::start();
         let before = clock.now();
-        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let ago = |seconds| {
+            let then = Instant::now().checked_sub(Duration::from_secs(seconds));
+            then.expect("this machine started before")
+        };
         // Began ten seconds ago, should have woken up after one, and did so now.
         clock.began = ago(10);
         clock.woken(ago(9));
