@@ -143,7 +143,8 @@ impl SessionLog {
     }
 
     /// The inferences that ended under its last plan, one latency after that began to serve, so
-    /// that none had waited for it; nothing where there was one plan only, or too few ended.
+    /// that none had waited for it; nothing where there was one plan only, or it served for too
+    /// short a part of the stream to tell.
     pub(super) fn steady(&self) -> Option<&[Inference]> {
         let planned = self.planned.filter(|_| self.plans.len() > 1)?;
         let is_later = |inference: &Inference| {
@@ -151,8 +152,10 @@ impl SessionLog {
                 inference.at.checked_sub(Duration::from_secs_f64(inference.latency_ms / 1e3));
             began.is_some_and(|began| began >= planned)
         };
-        let first = self.inferences.iter().position(is_later)?;
-        Some(&self.inferences[first..]).filter(|steady| steady.len() >= STEADY_MIN)
+        let steady = &self.inferences[self.inferences.iter().position(is_later)?..];
+        let span = |of: &[Inference]| Some(of.last()?.at.duration_since(of.first()?.at));
+        let part = span(steady)?.as_secs_f64() / span(&self.inferences)?.as_secs_f64();
+        (steady.len() >= STEADY_MIN && part >= STEADY_PART).then_some(steady)
     }
 
     /// Whether its first inferences may run.
@@ -213,6 +216,8 @@ fn number(value: &Value) -> f64 {
 
 /// Fewer outputs say little of a plan.
 const STEADY_MIN: usize = 10;
+/// What comes at the end of a stream is what is left over: its last inferences are all on the way.
+const STEADY_PART: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {
@@ -293,5 +298,8 @@ mod tests {
         let first = log.steady().and_then(<[Inference]>::first).map(|first| first.at);
         assert_eq!(first, Some(at(230)));
         assert_eq!(log.plans[1].iter().map(|piece| piece.lane).collect::<Vec<_>>(), [0, 1]);
+        log.hear(at(500), &ready(&[piece(0)]));
+        run(&mut log, 640);
+        assert!(log.steady().is_none(), "too short a part of the stream");
     }
 }
