@@ -29,24 +29,28 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.base + self.passed()
+        self.base + self.passed(Instant::now())
     }
 
     /// Whoever was to wake up at `due` has woken up now.
     pub(super) fn woken(&mut self, due: Instant) {
-        if let Some(still) = standstill::before(Instant::now(), due) {
+        self.woken_at(Instant::now(), due);
+    }
+
+    fn woken_at(&mut self, now: Instant, due: Instant) {
+        if let Some(still) = standstill::before(now, due) {
             tracing::warn!(?still, "this node stood still; leases count from here");
             self.still += still;
         }
     }
 
-    fn passed(&self) -> Duration {
-        self.began.elapsed().saturating_sub(self.still)
+    fn passed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began).saturating_sub(self.still)
     }
 
     /// When the protocol's time will be `at`; a far future becomes an hour.
     pub(super) fn instant(&self, at: Timestamp) -> Instant {
-        let far = self.passed() + Duration::from_secs(3600);
+        let far = self.passed(Instant::now()) + Duration::from_secs(3600);
         self.began + self.still + at.since(self.base).min(far)
     }
 }
@@ -58,22 +62,14 @@ mod tests {
     #[test]
     fn time_stands_still_with_the_process() {
         let mut clock = Clock::start();
-        let before = clock.now();
-        let ago = |seconds| {
-            let then = Instant::now().checked_sub(Duration::from_secs(seconds));
-            then.expect("this machine started before")
-        };
-        // Began ten seconds ago, should have woken up after one, and did so now.
-        clock.began = ago(10);
-        clock.woken(ago(9));
-        let passed = clock.now().since(before);
-        assert!((0.9..1.5).contains(&passed.as_secs_f64()), "{passed:?}");
-        let in_five = clock.instant(clock.now() + Duration::from_secs(5));
-        let wait = in_five.duration_since(Instant::now());
-        assert!((4.5..5.1).contains(&wait.as_secs_f64()), "{wait:?}");
+        let after = |seconds| clock.began + Duration::from_secs(seconds);
+        let [one, three, ten, fifteen] = [1, 3, 10, 15].map(after);
+        // It should have woken up after one second, and did so after ten.
+        clock.woken_at(ten, one);
+        assert_eq!(clock.passed(ten), Duration::from_secs(1));
+        assert_eq!(clock.instant(clock.base + Duration::from_secs(6)), fifteen);
         // A little late is late.
-        clock.woken(ago(1));
-        assert!(clock.now().since(before) >= passed);
-        assert_eq!(clock.still.as_secs(), 9);
+        clock.woken_at(three, one);
+        assert_eq!(clock.still, Duration::from_secs(9));
     }
 }
