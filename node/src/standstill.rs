@@ -1,5 +1,6 @@
-//! Whether this process stood still: the lid was closed, somebody stopped it, or the machine that
-//! emulates this one had other things to do. What it did not hear meanwhile says nothing of others.
+//! Whether this process stood still while its clock went on: somebody stopped it, or the machine
+//! that emulates this one had other things to do. (In a system that is suspended, clocks may stop
+//! too.) What it did not hear meanwhile says nothing of others.
 
 use std::time::{Duration, Instant};
 

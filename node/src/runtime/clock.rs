@@ -1,8 +1,8 @@
 //! The protocol's time on a live node: microseconds since 1970 at the start, then the monotonic
 //! clock, so that it never runs backwards and still rises across restarts.
 //!
-//! It stands still while the process does: a lid is closed, or whoever emulates the machine has other
-//! things to do. Nobody could have renewed a lease meanwhile, so none runs out.
+//! It stands still while the process does, even if the system's clock goes on: nothing that came
+//! meanwhile has been heard, renewals of leases among it, so none runs out.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
