@@ -33,11 +33,7 @@ impl Clock {
     }
 
     /// Whoever was to wake up at `due` has woken up now.
-    pub(super) fn woken(&mut self, due: Instant) {
-        self.woken_at(Instant::now(), due);
-    }
-
-    fn woken_at(&mut self, now: Instant, due: Instant) {
+    pub(super) fn woken(&mut self, now: Instant, due: Instant) {
         if let Some(still) = standstill::before(now, due) {
             tracing::warn!(?still, "this node stood still; leases count from here");
             self.still += still;
@@ -65,11 +61,11 @@ mod tests {
         let after = |seconds| clock.began + Duration::from_secs(seconds);
         let [one, three, ten, fifteen] = [1, 3, 10, 15].map(after);
         // It should have woken up after one second, and did so after ten.
-        clock.woken_at(ten, one);
+        clock.woken(ten, one);
         assert_eq!(clock.passed(ten), Duration::from_secs(1));
         assert_eq!(clock.instant(clock.base + Duration::from_secs(6)), fifteen);
         // A little late is late.
-        clock.woken_at(three, one);
+        clock.woken(three, one);
         assert_eq!(clock.still, Duration::from_secs(9));
     }
 }

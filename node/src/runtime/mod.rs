@@ -317,7 +317,7 @@ impl Runtime {
                 request = self.parts.inbox.recv() => Woken::Request(request),
                 () = tokio::time::sleep_until(Instant::from_std(due)) => Woken::Due,
             };
-            self.clock.woken(due);
+            self.clock.woken(std::time::Instant::now(), due);
             match woken {
                 Woken::Net(event) => self.on_net(event),
                 Woken::Arrival(arrival) => self.on_arrival(arrival),

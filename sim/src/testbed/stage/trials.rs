@@ -94,8 +94,8 @@ impl Stage<'_> {
         let node = |board| self.running.iter().find(|running| running.role == Role::Node(board));
         let computing = |board| node(board).map_or(0.0, |node| node.process.cpu_of(COMPUTING));
         // Not the sum of the other threads: those that end would take what they used with them.
-        let core_s = self.used()?.into_iter().zip(0..);
-        let core_s = core_s.map(|(used, board)| used - computing(board)).collect();
+        let core_s = self.used()?.into_iter().enumerate();
+        let core_s = core_s.map(|(board, used)| used - computing(board)).collect();
         Ok(Handled { at: Instant::now(), core_s, traffic: self.lan.traffic()? })
     }
 }
