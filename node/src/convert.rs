@@ -213,6 +213,7 @@ mod tests {
                 let engine = model.strip_cost(range.clone(), &here).expect("the model's own rows");
                 let piece = plan::Piece { layers, rows };
                 let cost = costs.piece(&piece);
+                assert_eq!(cost.work, Work(engine.work), "{piece}");
                 assert_eq!(cost.weight_bytes, engine.weight_bytes, "{piece}");
                 assert_eq!(cost.bytes_out, engine.output_bytes, "{piece}");
                 assert_eq!(cost.bytes_in, engine.input_bytes, "{piece}");

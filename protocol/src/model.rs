@@ -13,6 +13,9 @@ use crate::{
 /// Kinds of operators that a machine runs at clearly different speeds.
 pub const OP_CLASSES: usize = 5;
 
+/// The op class that counts weights as they are read from memory.
+pub const READING: usize = 3;
+
 /// Work per op class: dense convolution, pointwise convolution, depthwise convolution, matrix
 /// product, and everything bound by memory. The unit is a floating-point operation, or whatever
 /// else makes one speed per class predict times well; whoever counts work and whoever measures
@@ -32,7 +35,7 @@ impl Work {
     }
 
     /// What `part` of `whole` takes of it, rounded up.
-    fn share(&self, part: u32, whole: u32) -> Work {
+    fn share(&self, part: u64, whole: u64) -> Work {
         let whole = u128::from(whole.max(1));
         let share = |all: u64| (u128::from(all) * u128::from(part)).div_ceil(whole);
         Work(self.0.map(|all| u64::try_from(share(all)).unwrap_or(u64::MAX)))
@@ -179,16 +182,28 @@ impl ModelProfile {
         let made = map.made(piece.layers, &piece.rows);
         let layers = piece.layers.first..piece.layers.end;
         let mut spared = 0_u64;
-        let work = layers.zip(made).fold(Work::default(), |sum, (layer, (rows, height))| {
-            spared = spared.saturating_add(map.spared(layer, (rows, height)));
-            let all = self.range(LayerRange { first: layer, end: layer + 1 }).work;
-            sum.plus(&all.share(rows, height))
+        let work = layers.zip(made).fold(Work::default(), |sum, (layer, made)| {
+            spared = spared.saturating_add(map.spared(layer, made));
+            sum.plus(&self.layer_work(map, layer, made))
         });
         let needed = map.needed(piece.layers, &piece.rows);
         let bytes_in = map.bytes(piece.layers.first, &needed);
         let weight_bytes = whole.weight_bytes.saturating_sub(spared);
         let bytes_out = map.bytes(piece.layers.end, &piece.rows);
         PieceProfile { work, weight_bytes, bytes_in, bytes_out }
+    }
+
+    /// What a layer costs a strip that makes so many rows of so many: a part of the arithmetic, but
+    /// all weights that the strip holds are read, for few rows as for many.
+    fn layer_work(&self, map: &RowMap, layer: u16, (rows, height): (u32, u32)) -> Work {
+        let PieceProfile { work: all, weight_bytes, .. } =
+            self.range(LayerRange { first: layer, end: layer + 1 });
+        let mut work = all.share(u64::from(rows), u64::from(height));
+        if rows > 0 && weight_bytes > 0 {
+            let held = weight_bytes.saturating_sub(map.spared(layer, (rows, height)));
+            work.0[READING] = all.share(held, weight_bytes).0[READING];
+        }
+        work
     }
 
     /// The pieces that make these rows of the tensors alive before layer `end`, all rows if there
@@ -202,10 +217,9 @@ impl ModelProfile {
         };
         let (mut work, mut spared) = (Work::default(), 0_u64);
         let bytes_out = map.bytes(end, rows);
-        let step = |(first, ((rows, height), needed)): (u16, ((u32, u32), Vec<RowRange>))| {
-            let all = self.range(LayerRange { first, end: first + 1 }).work;
-            work = work.plus(&all.share(rows, height));
-            spared = spared.saturating_add(map.spared(first, (rows, height)));
+        let step = |(first, (made, needed)): (u16, ((u32, u32), Vec<RowRange>))| {
+            work = work.plus(&self.layer_work(map, first, made));
+            spared = spared.saturating_add(map.spared(first, made));
             let weight_bytes = whole(first).weight_bytes.saturating_sub(spared);
             let bytes_in = map.bytes(first, &needed);
             (PieceProfile { work, weight_bytes, bytes_in, bytes_out }, needed)
@@ -244,7 +258,24 @@ mod tests {
     use quickcheck::quickcheck;
 
     use super::*;
-    use crate::rows::{LayerRows, RowRule, Splits, TensorRows};
+    use crate::rows::{LayerRows, RowRule, RowWindow, Splits, TensorRows};
+
+    /// A convolution of so many rows by a window of three, whose weights all rows need.
+    fn convolution(height: u32) -> ModelProfile {
+        let window = RowWindow { kernel: 3, stride: 1, dilation: 1, before: 1 };
+        let layer = LayerRows {
+            inputs: vec![(0, RowRule::Window(window))],
+            outputs: vec![1],
+            splits: Splits::ByRows,
+        };
+        let tensors = vec![TensorRows { height, row_bytes: 4 }; 2];
+        let map = RowMap::new(tensors, vec![layer], vec![vec![0], vec![1]]);
+        let work = Work([10 * u64::from(height), 0, 0, 1000, 0]);
+        let costs = [LayerProfile { work, weight_bytes: 500 }];
+        let bytes = vec![4 * u64::from(height); 2];
+        let profile = ModelProfile::new(ModelId([1; 32]), &costs, bytes);
+        profile.expect("a right profile").with_rows(map.expect("a right map"))
+    }
 
     /// A product of so many features, each with weights of its own, and what follows it value by
     /// value; beside the products' own there are 3 bytes that all features need.
@@ -284,6 +315,19 @@ mod tests {
                 || (sum - shared == profile.range(layers).weight_bytes - 3
                     && costs.iter().all(|cost| cost.bytes_in == 20)
                     && costs == strips.iter().map(together).collect::<Vec<_>>())
+        }
+
+        fn strips_read_all_weights_that_they_hold(height: u8, weights: Vec<f64>) -> bool {
+            let profile = convolution(u32::from(height) + 1);
+            let layers = LayerRange { first: 0, end: 1 };
+            let whole = profile.range(layers).work.0;
+            let strips = profile.rows().expect("known").divide(1, &weights);
+            let strips = strips.into_iter().filter(|rows| !rows[0].is_empty());
+            let costs: Vec<Work> =
+                strips.map(|rows| profile.piece(&Piece { layers, rows }).work).collect();
+            costs.is_empty()
+                || (costs.iter().all(|work| work.0[READING] == whole[READING])
+                    && costs.iter().map(|work| work.0[0]).sum::<u64>() == whole[0])
         }
     }
 

@@ -56,7 +56,7 @@ pub enum OpClass {
     Pointwise,
     /// Convolutions in groups, most of all depthwise ones.
     Depthwise,
-    /// Matrix products: `Gemm` and `MatMul`.
+    /// Matrix products: `Gemm` and `MatMul`; as work, the weights that are read.
     Linear,
     /// All that only moves and compares: its FLOPs are values read and written.
     Memory,
@@ -79,7 +79,7 @@ impl OpClass {
     }
 
     /// The class's place in [`ALL`](Self::ALL).
-    pub fn index(self) -> usize {
+    pub const fn index(self) -> usize {
         match self {
             Self::Dense => 0,
             Self::Pointwise => 1,

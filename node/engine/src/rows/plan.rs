@@ -56,6 +56,17 @@ impl LayerEntry {
         part.div_ceil(self.height as u128) as u64
     }
 
+    /// The work of some rows of the output. Of the arithmetic it is a part, but all weights that they
+    /// take are read, for few rows as for many.
+    fn work(&self, made: RowRange) -> Work {
+        let mut work = self.work.map(|all| self.part(all, made));
+        if !made.is_empty() && self.weight_bytes > 0 {
+            let read = u128::from(self.work[READING]) * u128::from(self.weights(made));
+            work[READING] = read.div_ceil(u128::from(self.weight_bytes)) as u64;
+        }
+        work
+    }
+
     /// The bytes of the weights that some rows of the output take; none take none.
     fn weights(&self, made: RowRange) -> u64 {
         match made.len() {
@@ -188,8 +199,8 @@ pub(crate) fn cost(
         weight_bytes = weight_bytes.saturating_add(entry.weights(made));
         let sum = &mut flops[entry.class.index()];
         *sum = sum.saturating_add(entry.part(entry.flops, made));
-        for (sum, &all) in work.iter_mut().zip(&entry.work) {
-            *sum = sum.saturating_add(entry.part(all, made));
+        for (sum, part) in work.iter_mut().zip(entry.work(made)) {
+            *sum = sum.saturating_add(part);
         }
     }
     let input_rows = received(model, layers, &held);
@@ -227,3 +238,6 @@ fn check(model: &Model, layers: &Range<usize>, rows: &[RowRange]) -> Result<(), 
         }),
     }
 }
+
+/// Where work counts the weights that are read.
+const READING: usize = OpClass::Linear.index();

@@ -21,8 +21,8 @@ pub(crate) enum Method {
 /// one.
 ///
 /// It depends on the layer alone, not on its neighbours or the number of threads, so that a model
-/// gives the same values however it is cut. Sizes are those of the whole layer: a strip of it is
-/// told its whole output's size.
+/// gives the same values however it is cut between layers. A strip is a layer of its own, with fewer
+/// rows.
 pub(crate) fn method(
     conv: &Conv,
     channels: usize,
@@ -50,16 +50,22 @@ pub(crate) fn method(
 }
 
 /// The tiles by which a convolution to images of some size takes the least time. Large ones need the
-/// fewest products. Smaller ones waste less at the ends of small images, and have fewer components:
-/// where there are few tiles, and no cache keeps the filters from one run to the next, reading them
-/// takes longer than multiplying.
+/// fewest products. Smaller ones waste less at the ends of small images and of strips, and have fewer
+/// components: where there are few tiles, and no cache keeps the filters from one run to the next,
+/// reading them takes longer than multiplying.
 pub(crate) fn tiles(conv: &Conv, out_size: [usize; 2]) -> Tiles {
     let filters = conv.weight.shape()[0].saturating_mul(conv.weight.shape()[1]);
-    match out_size[0].max(out_size[1]) {
-        0..=SMALL_MAP => Tiles::F2,
-        0..=MEDIUM_MAP if filters >= UNCACHED_FILTERS => Tiles::F3,
-        _ => Tiles::F4,
+    if filters < UNCACHED_FILTERS {
+        let small = out_size[0].max(out_size[1]) <= SMALL_MAP;
+        return if small { Tiles::F2 } else { Tiles::F4 };
     }
+    let time = |tiles: &Tiles| {
+        let [rows, columns] = out_size.map(|outputs| outputs.div_ceil(tiles.outputs()));
+        let count = rows.saturating_mul(columns).saturating_add(TILES_PER_READ);
+        count.saturating_mul(tiles.components())
+    };
+    let all = [Tiles::F4, Tiles::F3, Tiles::F2];
+    all.into_iter().min_by_key(time).expect("there are three")
 }
 
 /// Into how many dense convolutions a grouped one is divided: each of as many neighbouring groups
@@ -113,7 +119,36 @@ pub(crate) const PLANAR_CHANNELS_MAX: usize = 6;
 const MERGED_MAX: usize = BLOCK;
 /// Images up to this size are smaller than the borders that large tiles add to them.
 pub(crate) const SMALL_MAP: usize = 8;
-/// Images up to this size have few tiles of any kind.
-const MEDIUM_MAP: usize = 15;
 /// Filters whose components take some megabytes.
 const UNCACHED_FILTERS: usize = 32 * 1024;
+/// While a component of a filter is read from memory, so many tiles could be multiplied by it.
+const TILES_PER_READ: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Op;
+    use crate::probe::Probe;
+
+    fn check(channels: usize, out_size: [usize; 2], expected: Tiles) {
+        let model = Probe::new(&[1, channels, 4, 4]).conv(channels, 3, 1, 1).build();
+        let Op::Conv(conv) = &model.layers()[0].op else { unreachable!("it is a convolution") };
+        assert_eq!(tiles(conv, out_size), expected, "{channels} channels, {out_size:?}");
+    }
+
+    #[test]
+    fn few_tiles_of_many_filters_are_small() {
+        // Whole layers of ResNets and VGG.
+        check(512, [7, 7], Tiles::F2);
+        check(512, [14, 14], Tiles::F3);
+        check(512, [28, 28], Tiles::F4);
+        check(64, [7, 7], Tiles::F2);
+        check(64, [14, 14], Tiles::F4);
+        // Strips of them.
+        check(512, [4, 14], Tiles::F2);
+        check(512, [7, 28], Tiles::F4);
+        check(64, [4, 56], Tiles::F4);
+        // No shape is too large to be counted.
+        check(512, [usize::MAX; 2], Tiles::F4);
+    }
+}
