@@ -275,14 +275,23 @@ fn a_provider_that_hangs_is_replaced() {
 /// As on a machine that was suspended, or an emulated one whose host had other things to do.
 #[test]
 fn a_flock_that_stood_still_loses_nobody() {
-    let flock = Flock::start(2);
-    let child = checked_stream(&flock, &["--repeat", "800"]);
+    loses_nobody_who_stands_still(&Flock::start(2));
+}
+
+/// QUIC has a timer of its own for connections on which nothing comes.
+#[test]
+fn a_flock_over_quic_that_stood_still_loses_nobody() {
+    loses_nobody_who_stands_still(&Flock::start_over_quic(2));
+}
+
+fn loses_nobody_who_stands_still(flock: &Flock) {
+    let child = checked_stream(flock, &["--repeat", "800"]);
     flock.first_hosting();
     std::thread::sleep(Duration::from_millis(500));
     signal(&child, "-STOP");
     flock.nodes.iter().for_each(NodeProcess::pause);
-    // Longer than leases, and than anybody waits for an answer to a ping.
-    std::thread::sleep(Duration::from_secs(10));
+    // Longer than leases, than anybody waits for an answer to a ping, and than connections are idle.
+    std::thread::sleep(Duration::from_secs(12));
     flock.nodes.iter().for_each(NodeProcess::resume);
     signal(&child, "-CONT");
     let report = json(&child.wait_with_output().expect("it ends"));

@@ -23,6 +23,8 @@ pub struct Flock {
     pub nodes: Vec<NodeProcess>,
     pub dir: tempfile::TempDir,
     pub swarm: String,
+    /// Where they and who asks them listen.
+    listen: &'static str,
 }
 
 impl Flock {
@@ -34,11 +36,22 @@ impl Flock {
 
     /// The same, with nodes that take their links to carry so many Mbit/s.
     pub fn start_behind(count: usize, link: u32) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let swarm = format!("test-{}", dir.path().display());
-        let mut flock = Self { nodes: Vec::new(), dir, swarm };
+        let mut flock = Self::empty("/ip4/127.0.0.1/tcp/0");
         (0..count).for_each(|_| flock.add(link));
         flock
+    }
+
+    /// The same, with nodes that speak QUIC alone.
+    pub fn start_over_quic(count: usize) -> Self {
+        let mut flock = Self::empty("/ip4/127.0.0.1/udp/0/quic-v1");
+        (0..count).for_each(|_| flock.add(1000));
+        flock
+    }
+
+    fn empty(listen: &'static str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let swarm = format!("test-{}", dir.path().display());
+        Self { nodes: Vec::new(), dir, swarm, listen }
     }
 
     /// Starts one more node, which takes its link to carry so many Mbit/s.
@@ -51,7 +64,7 @@ impl Flock {
         let mut command = starling();
         command
             .args(["--json", "node", "--no-mdns", "--until-stdin-closes"])
-            .args(["--listen", "/ip4/127.0.0.1/tcp/0", "--swarm", &self.swarm])
+            .args(["--listen", self.listen, "--swarm", &self.swarm])
             .args(["--throttle", "0.3", "--link", &link.to_string()])
             .arg("--data")
             .arg(self.dir.path().join(number.to_string()))
@@ -100,7 +113,7 @@ impl Flock {
         command
             .args(["--json", name])
             .arg(asset("efficientnet-lite0.onnx"))
-            .args(["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--swarm", &self.swarm])
+            .args(["--no-mdns", "--listen", self.listen, "--swarm", &self.swarm])
             .args(["--no-compute", "--wait", "20"])
             .arg("--data")
             .arg(self.dir.path().join("asker"))

@@ -48,6 +48,8 @@ pub(super) struct Stage<'a> {
     nodes: Vec<NodeLog>,
     alone: Vec<Option<f64>>,
     alone_again: Vec<Option<f64>>,
+    /// Those of the boards that run alone now.
+    rates: Vec<Option<f64>>,
     trial: SessionLog,
     served: Option<Served>,
     sessions: Vec<SessionLog>,
@@ -117,6 +119,7 @@ impl<'a> Stage<'a> {
             nodes: vec![NodeLog::default(); boards],
             alone: vec![None; boards],
             alone_again: vec![None; boards],
+            rates: vec![None; boards],
             trial: SessionLog::default(),
             served: None,
             sessions: vec![SessionLog::default(); scenario.sessions.len()],
@@ -274,7 +277,7 @@ impl<'a> Stage<'a> {
             Role::Node(board) => self.nodes[board].hear(line),
             Role::Session(session) => self.sessions[session].hear(word.at, line),
             Role::Alone(board) if line["event"] == "finished" => {
-                self.alone[board] = line["report"]["per_s"].as_f64();
+                self.rates[board] = line["report"]["per_s"].as_f64();
             }
             Role::Alone(_) => {}
             Role::Trial => self.trial.hear(word.at, line),

@@ -42,6 +42,8 @@ pub(super) fn swarm(
             config.max_stream_data = 4 << 20;
             config.max_connection_data = 64 << 20;
             config.max_concurrent_stream_limit = STREAMS_MAX;
+            // A process that stood still finds its own timers run out before it reads what came.
+            config.max_idle_timeout = IDLE.as_millis() as u32;
             config
         })
         .with_other_transport(|keypair| {
@@ -59,8 +61,7 @@ pub(super) fn swarm(
         .map_err(|error: Infallible| setup(&error))?
         .with_swarm_config(|config| {
             config
-                // Pings decide when a connection ends, and the limits how many there are.
-                .with_idle_connection_timeout(Duration::from_secs(24 * 3600))
+                .with_idle_connection_timeout(IDLE)
                 .with_max_negotiating_inbound_streams(STREAMS_MAX as usize)
                 // A message goes out with its stream's name, and is answered in one round trip.
                 .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
@@ -152,6 +153,9 @@ fn local_discovery(me: PeerId) -> Option<mdns::tokio::Behaviour> {
         .ok()
 }
 
+/// How long a connection may be idle. Pings decide when one ends, over TCP and QUIC alike, and the
+/// limits how many there are.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// 16 KiB of advert, and room for signature, key, topic and framing.
 const GOSSIP_BYTES_MAX: usize = 20 * 1024;
 /// Requests in both directions at a time on one connection: four times the pieces of one session.

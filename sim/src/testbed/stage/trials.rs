@@ -12,7 +12,7 @@ impl Stage<'_> {
             return Ok(());
         }
         say(&format!("each board alone with the whole model, {} s", self.scenario.run.alone_s));
-        self.try_alone()?;
+        self.alone = self.try_alone()?;
         let slow = (0..self.alone.len()).find(|board| self.alone[*board].is_none());
         // A board without the memory for the whole model is no mistake: others will have pieces.
         if let Some(board) = slow {
@@ -29,15 +29,15 @@ impl Stage<'_> {
             return Ok(());
         }
         say("each board alone once more");
-        let nothing = vec![None; self.alone.len()];
-        let before = std::mem::replace(&mut self.alone, nothing);
-        let result = self.try_alone();
-        self.alone_again = std::mem::replace(&mut self.alone, before);
-        result
+        self.alone_again = self.try_alone()?;
+        Ok(())
     }
 
-    fn try_alone(&mut self) -> Result<(), Failure> {
-        for board in 0..self.scenario.boards.len() {
+    /// Outputs a second of each board, where it made some.
+    fn try_alone(&mut self) -> Result<Vec<Option<f64>>, Failure> {
+        let boards = self.scenario.boards.len();
+        self.rates = vec![None; boards];
+        for board in 0..boards {
             let arguments = self.arguments.alone(board);
             self.start(board, Role::Alone(board), &arguments)?;
         }
@@ -46,7 +46,8 @@ impl Stage<'_> {
                 stage.running.iter().filter(|running| matches!(running.role, Role::Alone(_)));
             alone.all(|running| running.over)
         };
-        self.wait_for("the boards alone", over)
+        self.wait_for("the boards alone", over)?;
+        Ok(self.rates.clone())
     }
 
     /// Lets one board run the whole model for a requester: what its other threads take than those
