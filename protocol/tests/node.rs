@@ -330,6 +330,32 @@ fn a_provider_that_answers_again_is_bid_at_again() {
     assert_eq!((table.failure(), table.ready()), (None, vec![node_id(2)]));
 }
 
+/// Nodes on a busy machine may say nothing for longer than a bid is repeated.
+#[test]
+fn a_plan_of_the_callers_waits_for_providers_that_answer_late() {
+    let plan = Plan::from_cuts(12, &[6]).expect("two pieces");
+    let order = vec![node_id(1), node_id(2)];
+    let check = |planning: &Planning, silent_for: u64, failure: Option<SessionError>| {
+        let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+        table.cut_off.extend([node_id(1), node_id(2)]);
+        table.open(0, planning.clone());
+        table.pass(Duration::from_secs(silent_for));
+        assert_eq!(table.failure(), failure.as_ref(), "{planning:?}");
+        table.cut_off.clear();
+        table.pass(Duration::from_secs(5));
+        assert_eq!(table.ready().is_empty(), failure.is_some(), "{planning:?}");
+    };
+    let (fixed, matched) = (Planning::Fixed(plan.clone()), Planning::Matched(plan.clone()));
+    let placed = Planning::Placed(plan, order);
+    for planning in [&fixed, &matched, &placed] {
+        check(planning, 5, None);
+    }
+    check(&fixed, 60, Some(SessionError::NoAnswer));
+    check(&placed, 60, Some(SessionError::NoAnswer));
+    // Its pieces ask one after the other; by then nobody has been heard of for long enough.
+    check(&matched, 60, Some(SessionError::NoProvider));
+}
+
 /// A session whose other piece seeks in vain may never come to rest, and kept both for as long.
 #[test]
 fn a_piece_on_the_move_keeps_one_place_while_another_seeks_one() {

@@ -259,4 +259,5 @@ fn text(event: &Value, key: &str) -> String {
     event[key].as_str().expect("a string").to_owned()
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// What takes longer hangs, even on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(240);

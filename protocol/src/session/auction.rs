@@ -183,8 +183,14 @@ impl Session {
         self.take_up_seconds(out);
         self.send_bids(now, view, out);
         if self.bidder.is_infeasible() {
-            let planned = !self.meant.is_empty();
-            let error = if planned { SessionError::NotTaken } else { SessionError::NoPlace };
+            // Whoever has not answered yet may still, or may come back.
+            let error = if !self.silent.is_empty() || view.offers().next().is_none() {
+                SessionError::NoAnswer
+            } else if self.meant.is_empty() {
+                SessionError::NoPlace
+            } else {
+                SessionError::NotTaken
+            };
             self.start_over(now, error, view, out);
         }
     }
@@ -294,7 +300,9 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         self.strikes += 1;
-        if self.strikes >= view.config.strikes_max || self.planning.is_callers() {
+        // There is no other plan than the caller's, and it fails in the same way again.
+        let hopeless = self.planning.is_callers() && error != SessionError::NoAnswer;
+        if self.strikes >= view.config.strikes_max || hopeless {
             self.release_all(out);
             self.fail(error, out);
             return;

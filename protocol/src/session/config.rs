@@ -277,6 +277,12 @@ pub enum SessionError {
     /// There are providers, but their places are all taken by pieces that bid more.
     #[error("all places are taken: every provider's slots are held by others; try again later")]
     NoPlace,
+    /// There are providers, and those that might have places don't answer.
+    #[error(
+        "the nodes that could compute this model don't answer: see with `starling peers` whether \
+         they are there, and try again"
+    )]
+    NoAnswer,
     /// The planner decided who computes what, and they don't take it.
     #[error(
         "the nodes that the plan is made for don't take its pieces: they are gone, full, or can't \
