@@ -184,10 +184,13 @@ fn a_provider_of_strips_killed_under_load_costs_time_but_no_answer() {
     check_killed(&["--cuts", "31,58", "--strips", "2,3,1"]);
 }
 
+/// Mbit/s: a picture takes such a link longer than the whole model takes any of the nodes, on a slow
+/// machine too, so that each node is a lane.
+const SLOW_LINK: u32 = 4;
+
 #[test]
 fn a_lane_killed_under_load_leaves_its_inferences_to_the_others() {
-    // A picture takes such a link longer than the whole model takes any of the nodes.
-    let mut flock = Flock::start_behind(3, 20);
+    let mut flock = Flock::start_behind(3, SLOW_LINK);
     let child = checked_stream(&flock, &["--duration", "4"]);
     let victim = flock.first_hosting();
     std::thread::sleep(Duration::from_millis(1500));
@@ -203,10 +206,10 @@ fn a_lane_killed_under_load_leaves_its_inferences_to_the_others() {
 
 #[test]
 fn when_all_lanes_are_lost_another_plan_takes_their_place() {
-    let mut flock = Flock::start_behind(2, 20);
+    let mut flock = Flock::start_behind(2, SLOW_LINK);
     let child = checked_stream(&flock, &["--repeat", "300"]);
     flock.first_hosting();
-    flock.add(20);
+    flock.add(SLOW_LINK);
     flock.nodes[2].wait_for("joined");
     std::thread::sleep(Duration::from_millis(1000));
     flock.nodes[0].kill();
@@ -220,10 +223,10 @@ fn when_all_lanes_are_lost_another_plan_takes_their_place() {
 
 #[test]
 fn a_node_that_joins_a_stream_gets_a_lane_of_it() {
-    let mut flock = Flock::start_behind(2, 20);
-    let child = checked_stream(&flock, &["--duration", "12"]);
+    let mut flock = Flock::start_behind(2, SLOW_LINK);
+    let child = checked_stream(&flock, &["--repeat", "600"]);
     flock.first_hosting();
-    flock.add(20);
+    flock.add(SLOW_LINK);
     flock.nodes[2].wait_for("hosting");
     let report = json(&child.wait_with_output().expect("it ends"));
     assert!(providers(&report).contains(&flock.nodes[2].id), "{report}");
