@@ -12,6 +12,7 @@ use starling_protocol::{
     node::{Command, Config, Event, Input, Node, Offering, Output},
     partition::{Goal, Planner},
     plan::Plan,
+    rows::{LayerRows, RowMap, RowRule, RowWindow, Splits, TensorRows},
     session::{Planning, SessionError},
     testing::node_id,
     wire::{FailureReason, Message},
@@ -158,7 +159,10 @@ impl Table {
     }
 
     fn open(&mut self, by: usize, planning: Planning) {
-        let profile = model();
+        self.open_model(by, model(), planning);
+    }
+
+    fn open_model(&mut self, by: usize, profile: ModelProfile, planning: Planning) {
         let command = Command::Open { session: 1, profile, planning };
         self.feed(node_id(by), Input::Command(command));
         self.pass(Duration::from_millis(500));
@@ -205,6 +209,25 @@ impl Table {
 fn model() -> ModelProfile {
     let layer = LayerProfile { work: Work([1_000_000, 0, 0, 0, 0]), weight_bytes: 1000 };
     ModelProfile::new(ModelId([7; 32]), &[layer; 12], vec![100; 13]).expect("a good profile")
+}
+
+/// Convolutions by windows of three rows.
+fn images(height: u32) -> ModelProfile {
+    const LAYERS: u32 = 4;
+    let window = RowWindow { kernel: 3, stride: 1, dilation: 1, before: 1 };
+    let rows = |at: u32| LayerRows {
+        inputs: vec![(at, RowRule::Window(window))],
+        outputs: vec![at + 1],
+        splits: Splits::ByRows,
+    };
+    let tensors = vec![TensorRows { height, row_bytes: 4 }; LAYERS as usize + 1];
+    let frontiers = (0..=LAYERS).map(|tensor| vec![tensor]).collect();
+    let map = RowMap::new(tensors, (0..LAYERS).map(rows).collect(), frontiers);
+    let work = Work([100_000 * u64::from(height), 0, 0, 0, 0]);
+    let costs = [LayerProfile { work, weight_bytes: 1000 }; LAYERS as usize];
+    let bytes = vec![4 * u64::from(height); LAYERS as usize + 1];
+    let profile = ModelProfile::new(ModelId([8; 32]), &costs, bytes);
+    profile.expect("a good profile").with_rows(map.expect("a good map"))
 }
 
 const ASKER: (Offering, u64) = (Offering::Nobody, 0);
@@ -482,6 +505,38 @@ fn a_provider_that_turns_out_slower_gets_fewer_layers() {
     let changes = table.events.len();
     table.pass(Duration::from_secs(300));
     assert_eq!(table.events.len(), changes, "and stays");
+}
+
+/// One inference at a time waits for the slowest strip, however long the session lasts.
+#[test]
+fn a_provider_that_turns_out_slower_gets_fewer_rows() {
+    let rows = |table: &Table| {
+        let mut rows = BTreeMap::<NodeId, u32>::new();
+        let ready = table.events.iter().rev().find_map(|(_, event)| match event {
+            Event::Ready { agreement, .. } => Some(agreement.pieces.clone()),
+            _ => None,
+        });
+        for piece in ready.expect("a plan") {
+            *rows.entry(piece.provider).or_default() +=
+                piece.rows.first().map_or(0, |rows| rows.len());
+        }
+        rows
+    };
+    let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+    table.open_model(0, images(32), Planning::By(Planner::Pf, Goal::Latency));
+    let before = rows(&table);
+    assert_eq!(before[&node_id(1)], before[&node_id(2)], "{before:?}");
+    for _ in 0..50 {
+        let (work, seconds) = (Work([6_000_000, 0, 0, 0, 0]), 1.8);
+        table.feed(node_id(2), Input::Ran { work, seconds });
+        table.pass(Duration::from_millis(400));
+    }
+    let after = rows(&table);
+    let share = |rows: &BTreeMap<NodeId, u32>| rows.get(&node_id(2)).copied().unwrap_or(0);
+    assert!(2 * share(&after) <= share(&before), "{before:?} {after:?}");
+    let changes = table.events.len();
+    table.pass(Duration::from_secs(300));
+    assert_eq!((table.events.len(), table.failure()), (changes, None), "and stays");
 }
 
 #[test]

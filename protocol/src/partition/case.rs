@@ -51,10 +51,7 @@ impl Case<'_> {
     /// What the session wants least of: smaller is better.
     pub(super) fn score(&self, layout: &Layout) -> f64 {
         let prediction = self.predict(layout);
-        match self.goal {
-            Goal::Latency => prediction.latency,
-            Goal::Throughput => prediction.bottleneck,
-        }
+        self.goal.of(prediction.latency, prediction.bottleneck)
     }
 
     /// The best of some layouts, the first of equals. Nothing if none is possible.

@@ -430,10 +430,7 @@ mod tests {
 
         fn ours_is_never_worse_than_the_best_machine_alone(small: Small) -> bool {
             let Some(single) = planned(&small, Planner::Single) else { return true };
-            let score = |proposal: &Proposal| match small.goal {
-                Goal::Latency => proposal.latency,
-                Goal::Throughput => proposal.bottleneck,
-            };
+            let score = |found: &Proposal| small.goal.of(found.latency, found.bottleneck);
             let latency = |planner| planned(&small, planner).map_or(f64::INFINITY, |p| p.latency);
             planned(&small, Planner::Pf).is_some_and(|pf| score(&pf) <= score(&single))
                 && planned(&small, Planner::Dina).is_some_and(|dina| score(&dina) <= score(&single))

@@ -16,6 +16,16 @@ pub enum Goal {
     Throughput,
 }
 
+impl Goal {
+    /// Which of a plan's two times counts, in seconds: smaller is better.
+    pub(crate) fn of(self, latency: f64, bottleneck: f64) -> f64 {
+        match self {
+            Goal::Latency => latency,
+            Goal::Throughput => bottleneck,
+        }
+    }
+}
+
 /// A provider as the partitioner sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worker {

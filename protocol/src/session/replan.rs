@@ -1,4 +1,4 @@
-//! Better cuts for a session that streams. What providers were seen to take corrects what they
+//! Better cuts for a session that runs. What providers were seen to take corrects what they
 //! claim, and others come and go: the plan that was best when the session opened need not be for
 //! long.
 //!
@@ -12,18 +12,20 @@ use crate::{
     id::NodeId,
     model::Speed,
     node::Output,
-    partition::{self, Goal, Planner, Worker},
+    partition::{self, Goal, Planner, Proposal, Worker},
     plan::Plan,
     time::Timestamp,
 };
 
 impl Session {
     /// Changes the cuts if that gains enough: at the same providers where they form a pipeline,
-    /// else wherever the planner puts its strips.
+    /// else wherever the planner puts its strips. A pipeline for one inference at a time is left
+    /// to its pieces, each of which goes where it is better off.
     pub(super) fn replan(&mut self, now: Timestamp, view: &View<'_>, out: &mut Vec<Output>) {
         let at_rest = self.migration.is_none() && !self.bidder.is_reviewing();
         let done = self.replans >= REPLANS_MAX;
-        if !self.streams() || !at_rest || done || now < self.replan_at {
+        let Planning::By(Planner::Pf, goal) = self.planning else { return };
+        if !at_rest || done || now < self.replan_at {
             return;
         }
         self.replan_at = now + self.replan_every(view.config);
@@ -32,23 +34,26 @@ impl Session {
             return;
         }
         let Some(plan) = self.plan.clone() else { return };
+        if plan.is_pipeline() && goal == Goal::Latency {
+            return;
+        }
         let workers = self.workers_without_own(&plan, view);
         let requester = self.id.requester;
         let settings = partition::Settings { seed: self.id.number, ..view.config.plans() };
         let (profile, places) = (&self.profile, &self.installed);
         let present = partition::predict(profile, &plan, places, &workers, requester, &settings);
-        let Some(present) = present.map(|present| present.bottleneck) else { return };
+        let Some(present) = present else { return };
+        let present = goal.of(present.latency, present.bottleneck);
         let next = if plan.is_pipeline() {
             let find = |node: &NodeId| workers.iter().find(|worker| worker.node == *node).copied();
             let order: Option<Vec<Worker>> = places.iter().map(find).collect();
             order.and_then(|order| partition::balance(profile, &order))
         } else {
-            let (planner, goal) = (Planner::Pf, Goal::Throughput);
-            partition::plan(planner, profile, &workers, requester, goal, &settings)
+            partition::plan(Planner::Pf, profile, &workers, requester, goal, &settings)
         };
-        let Some(next) = next.filter(|next| self.pays(present, next.bottleneck, view)) else {
-            return;
-        };
+        let pays =
+            |next: &Proposal| self.pays(present, goal.of(next.latency, next.bottleneck), view);
+        let Some(next) = next.filter(pays) else { return };
         if plan.is_pipeline() {
             self.recut(now, next.plan, out);
         } else if next.plan != plan && has_room(&next.order, &view.workers()) {
@@ -63,10 +68,6 @@ impl Session {
         offers.map(|offer| offer.map_or(Speed::default(), |offer| offer.provider.speed)).collect()
     }
 
-    fn streams(&self) -> bool {
-        self.planning == Planning::By(Planner::Pf, Goal::Throughput)
-    }
-
     /// The places stay, and all is loaded anew.
     fn recut(&mut self, now: Timestamp, plan: Plan, out: &mut Vec<Output>) {
         self.replans += 1;
@@ -77,7 +78,7 @@ impl Session {
         out.push(Output::Slice { session: self.id.number, plan });
     }
 
-    /// Whether it is worth a pause to have this bottleneck instead of the present one.
+    /// Whether it is worth a pause to have this latency or bottleneck instead of the present one.
     fn pays(&self, present: f64, next: f64, view: &View<'_>) -> bool {
         let gain = 1.0 - next / present;
         gain > view.config.gain_min_running && gain * HORIZON_SECONDS > self.loading_seconds(view)
