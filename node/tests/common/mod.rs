@@ -36,22 +36,20 @@ impl Flock {
 
     /// The same, with nodes that take their links to carry so many Mbit/s.
     pub fn start_behind(count: usize, link: u32) -> Self {
-        let mut flock = Self::empty("/ip4/127.0.0.1/tcp/0");
-        (0..count).for_each(|_| flock.add(link));
-        flock
+        Self::start_at("/ip4/127.0.0.1/tcp/0", count, link)
     }
 
     /// The same, with nodes that speak QUIC alone.
     pub fn start_over_quic(count: usize) -> Self {
-        let mut flock = Self::empty("/ip4/127.0.0.1/udp/0/quic-v1");
-        (0..count).for_each(|_| flock.add(1000));
-        flock
+        Self::start_at("/ip4/127.0.0.1/udp/0/quic-v1", count, 1000)
     }
 
-    fn empty(listen: &'static str) -> Self {
+    fn start_at(listen: &'static str, count: usize, link: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let swarm = format!("test-{}", dir.path().display());
-        Self { nodes: Vec::new(), dir, swarm, listen }
+        let mut flock = Self { nodes: Vec::new(), dir, swarm, listen };
+        (0..count).for_each(|_| flock.add(link));
+        flock
     }
 
     /// Starts one more node, which takes its link to carry so many Mbit/s.

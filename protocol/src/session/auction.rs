@@ -184,7 +184,8 @@ impl Session {
         self.send_bids(now, view, out);
         if self.bidder.is_infeasible() {
             // Whoever has not answered yet may still, or may come back.
-            let error = if !self.silent.is_empty() || view.offers().next().is_none() {
+            let waits = self.silent_here(view).next().is_some() || view.offers().next().is_none();
+            let error = if waits {
                 SessionError::NoAnswer
             } else if self.meant.is_empty() {
                 SessionError::NoPlace

@@ -415,15 +415,19 @@ impl Session {
 
     /// Whoever did not answer may only have been cut off for a moment. As long as a piece has no
     /// place, and drives up the prices of those that are left, the others are asked whether they
-    /// are there again. Not those whose adverts have run out: their next one will tell.
+    /// are there again.
     fn ask_the_silent(&mut self, view: &View<'_>, out: &mut Vec<Output>) {
         if self.phase != Phase::Bidding {
             return;
         }
-        let known = self.silent.iter().filter(|node| view.offer(node).is_some());
-        for to in known.copied().collect::<Vec<_>>() {
+        for to in self.silent_here(view).collect::<Vec<_>>() {
             self.inquire(to, out);
         }
+    }
+
+    /// Not those whose adverts have run out: their next one will tell.
+    fn silent_here(&self, view: &View<'_>) -> impl Iterator<Item = NodeId> {
+        self.silent.iter().filter(|node| view.offer(node).is_some()).copied()
     }
 
     /// A renewal of nothing is answered with the price.
