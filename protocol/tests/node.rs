@@ -34,7 +34,6 @@ struct Table {
     wired: BTreeMap<(NodeId, u64), Vec<Link>>,
     // Requests whose output is due when `answer` is called.
     in_flight: VecDeque<(NodeId, u64, u64)>,
-    // Whether weights never come.
     loads: Loads,
 }
 
@@ -45,10 +44,13 @@ fn node(number: usize, offering: Offering, speed: u64, bandwidth: u64, now: Time
     Node::new(config)
 }
 
+/// When weights come.
 #[derive(Clone, Copy, PartialEq)]
 enum Loads {
     AtOnce,
     Never,
+    /// Their fetching fails.
+    Fail,
 }
 
 impl Table {
@@ -125,7 +127,9 @@ impl Table {
             Output::Load(_) if self.loads == Loads::Never => {}
             Output::Load(order) => {
                 let (piece, epoch) = (order.piece, order.epoch);
-                queue.push_back((by, Input::Loaded { piece, epoch, result: Ok(()) }));
+                let fails = self.loads == Loads::Fail;
+                let result = if fails { Err(FailureReason::Weights) } else { Ok(()) };
+                queue.push_back((by, Input::Loaded { piece, epoch, result }));
             }
             Output::Wire { session, inputs, .. } => {
                 self.wired.insert((by, session), inputs);
@@ -422,6 +426,48 @@ fn with_nobody_left_the_session_fails_within_ten_seconds() {
     table.feed(node_id(0), Input::Left(node_id(1)));
     table.pass(Duration::from_secs(10));
     assert_eq!(table.failure(), Some(&SessionError::NoProvider));
+}
+
+#[test]
+fn a_session_waits_for_as_long_as_it_is_told_to() {
+    let mut table = Table::new(&[(Offering::Nobody, 0), provider(10_000_000)]);
+    let mut config = Config::new(node_id(0), Speed([0; 5]), table.now.0);
+    (config.offering, config.session.search_max) = (Offering::Nobody, Duration::from_secs(60));
+    table.nodes.insert(node_id(0), Node::new(config));
+    table.feed(node_id(1), Input::Joined(node_id(0)));
+    table.open(0, throughput());
+    table.infer(0, 0..1);
+    assert_eq!(table.ready(), [node_id(1)]);
+    table.events.clear();
+    table.cut_off.insert(node_id(1));
+    table.feed(node_id(0), Input::Left(node_id(1)));
+    table.pass(Duration::from_secs(50));
+    assert!(table.failure().is_none() && table.ready().is_empty());
+    table.cut_off.clear();
+    table.feed(node_id(1), Input::Joined(node_id(0)));
+    table.pass(Duration::from_secs(5));
+    assert_eq!(table.ready(), [node_id(1)]);
+}
+
+/// A broken link failed it once, and it was never asked again.
+#[test]
+fn a_provider_that_could_not_fetch_its_weights_is_asked_again() {
+    let check = |planning: Planning, fails_for: u64, failure: Option<SessionError>| {
+        let mut table = Table::new(&[ASKER, provider(10_000_000), provider(10_000_000)]);
+        table.loads = Loads::Fail;
+        table.open(0, planning);
+        table.pass(Duration::from_secs(fails_for));
+        table.loads = Loads::AtOnce;
+        table.pass(Duration::from_secs(10));
+        assert_eq!(table.failure(), failure.as_ref());
+        assert_eq!(table.ready().is_empty(), failure.is_some());
+    };
+    let plan = Plan::from_cuts(12, &[6]).expect("two pieces");
+    let placed = Planning::Placed(plan.clone(), vec![node_id(1), node_id(2)]);
+    for planning in [throughput(), Planning::Fixed(plan.clone()), Planning::Matched(plan), placed] {
+        check(planning.clone(), 2, None);
+        check(planning, 60, Some(SessionError::NotInstalled(FailureReason::Weights)));
+    }
 }
 
 #[test]

@@ -132,6 +132,14 @@ fn processes(folder: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(&folder.display().to_string())).collect()
 }
 
+/// What it measured, of sessions that all ended well.
+fn report(output: &Output) -> Value {
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert_eq!(output.status.code(), Some(0), "{stderr}\n{stdout}");
+    serde_json::from_str(&stdout).expect("JSON")
+}
+
 fn signal(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(status.expect("kill is there").success());
@@ -153,9 +161,7 @@ fn two_boards_compute_and_everything_is_measured() {
     let scenario = SMALL.replace("SESSION", "count = 30");
     let flags = ["--json", "--out", out.to_str().expect("text")];
     let output = bench.finish(bench.start(&scenario, &flags));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report = report(&output);
     let session = &report["sessions"][0];
     assert_eq!((&session["inferences"], &session["wrong"]), (&30.into(), &0.into()), "{report}");
     assert!(session["error_max"].as_f64().is_some_and(|error| error <= 1e-4), "{session}");
@@ -181,6 +187,7 @@ fn two_boards_compute_and_everything_is_measured() {
 fn a_board_without_power_costs_time_but_no_output() {
     let Some(bench) = Bench::new() else { return };
     let events = r#"count = 150
+patience_s = 60
 [[event]]
 at_s = 0.2
 do = { throttle = { node = "left", cores = 0.25, link_mbit = 150 } }
@@ -202,9 +209,7 @@ do = { kill = { node = "right" } }
 "#;
     let scenario = SMALL.replace("SESSION", events).replace("alone_s = 1", "alone_s = 0");
     let output = bench.finish(bench.start(&scenario, &["--json"]));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report = report(&output);
     assert_eq!(report["sessions"][0]["inferences"], 150, "{report}");
     assert_eq!(report["sessions"][0]["wrong"], 0, "{report}");
     assert_eq!(report["happened"].as_array().map(Vec::len), Some(6), "{report}");

@@ -1,13 +1,13 @@
 //! The flags of every command that joins a flock.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use starling_engine::{Kernels, LoadOptions};
 use starling_protocol::{node::Offering, session::Bidding};
 
 use crate::{
-    cli::Failure,
+    cli::{Failure, find::seconds},
     runtime::{self, Identity, News, Settings, Started},
     work::WorkConfig,
 };
@@ -56,6 +56,10 @@ pub(super) struct FlockArgs {
     /// How the pieces of this node's own sessions open their bids
     #[arg(long, value_enum, default_value_t = BiddingArg::Forecast, help_heading = "Flock")]
     bidding: BiddingArg,
+    /// How long this node's own sessions wait for a node that can compute when there is none; on
+    /// a network with gaps, longer than these
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0, value_parser = seconds, help_heading = "Flock")]
+    patience: f64,
     /// Compute on the GPU (needs a build with `--features wgpu`)
     #[cfg(feature = "wgpu")]
     #[arg(long, help_heading = "Compute")]
@@ -125,6 +129,7 @@ impl FlockArgs {
             memory: self.memory << 20,
             disk: self.disk << 20,
             bidding: self.bidding.into(),
+            patience: Duration::from_secs_f64(self.patience),
             bandwidth: self.link * 1_000_000 / 8,
             work: WorkConfig {
                 threads: self.threads(),
@@ -175,6 +180,7 @@ pub(super) fn loopback(data: PathBuf, peers: Vec<Multiaddr>) -> Result<Settings,
         memory: 0,
         disk: 1 << 30,
         bidding: Bidding::Forecast,
+        patience: starling_protocol::session::Config::default().search_max,
         bandwidth: LOOPBACK_BYTES_PER_S,
         work: WorkConfig { threads: 1, throttle: None, options: LoadOptions::default() },
         identity: Identity::Passing,

@@ -76,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) memory: u64,
     /// With what the pieces of its own sessions open.
     pub(crate) bidding: Bidding,
+    /// How long its own sessions wait for a provider when there is none.
+    pub(crate) patience: Duration,
     /// Bytes of weights that it keeps on disk.
     pub(crate) disk: u64,
     /// Bytes per second of its link, until measured.
@@ -227,6 +229,7 @@ async fn run(settings: Settings, mut parts: Parts) {
     config.book.slots = settings.slots;
     config.book.memory = settings.memory;
     config.session.bidding = settings.bidding;
+    config.session.search_max = settings.patience;
     let mut runtime = Runtime {
         node: Node::new(config),
         clock,

@@ -31,7 +31,7 @@ impl Session {
             self.matching = matched.then(Matching::default);
             self.begin_auction(now, plan, view, out);
         } else if now >= since + view.config.search_max {
-            self.fail(SessionError::NoProvider, out);
+            self.fail(self.failed_of_late(view).unwrap_or(SessionError::NoProvider), out);
         } else {
             self.phase = Phase::Searching { since, retry: now + view.config.retry_every };
         }
@@ -89,7 +89,7 @@ impl Session {
     ) -> Vec<Candidate> {
         let meant = self.meant.get(usize::from(index));
         let offers = view.offers().filter(|offer| {
-            !self.excluded.contains(&offer.node) && meant.is_none_or(|node| *node == offer.node)
+            !self.excludes(offer.node, view) && meant.is_none_or(|node| *node == offer.node)
         });
         let candidate = |mut offer: super::Offer| {
             if held == Some(offer.node) {
@@ -121,7 +121,7 @@ impl Session {
     /// The pieces of all sessions that seek places, and all providers.
     fn make_forecast(&self, view: &View<'_>) -> Forecast {
         let mut forecast = Forecast::new(view.terms, self.id.requester);
-        for offer in view.offers().filter(|offer| !self.excluded.contains(&offer.node)) {
+        for offer in view.offers().filter(|offer| !self.excludes(offer.node, view)) {
             forecast.set_provider(
                 offer.node,
                 &Stall { provider: offer.provider, slots: offer.slots, ask: offer.ask },
@@ -187,6 +187,8 @@ impl Session {
             let waits = self.silent_here(view).next().is_some() || view.offers().next().is_none();
             let error = if waits {
                 SessionError::NoAnswer
+            } else if let Some(error) = self.failed_of_late(view) {
+                error
             } else if self.meant.is_empty() {
                 SessionError::NoPlace
             } else {
@@ -301,8 +303,10 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         self.strikes += 1;
+        let waits =
+            error == SessionError::NoAnswer || Some(&error) == self.failed_of_late(view).as_ref();
         // There is no other plan than the caller's, and it fails in the same way again.
-        let hopeless = self.planning.is_callers() && error != SessionError::NoAnswer;
+        let hopeless = self.planning.is_callers() && !waits;
         if self.strikes >= view.config.strikes_max || hopeless {
             self.release_all(out);
             self.fail(error, out);

@@ -67,6 +67,9 @@ pub struct Config {
     /// A provider that refuses a piece for another reason than its level is not asked again for
     /// this long.
     pub exclusion: Duration,
+    /// A provider that could not load its piece gets none for this long, and for twice as long
+    /// after each further time.
+    pub exclusion_failed: Duration,
     /// How often leases are renewed.
     pub renew_every: Duration,
     /// A provider silent for this long while leases are renewed is taken for lost.
@@ -76,7 +79,7 @@ pub struct Config {
     /// Providers have at least this long to fetch their weights, and longer where these are many
     /// for the links.
     pub install_max: Duration,
-    /// How long to look for providers before giving up.
+    /// How long to look for providers before giving up, at first and when none is left.
     pub search_max: Duration,
     /// How long to wait between two tries to plan.
     pub retry_every: Duration,
@@ -113,6 +116,7 @@ impl Default for Config {
             move_max: Duration::from_secs(4),
             drain_max: Duration::from_secs(1),
             exclusion: Duration::from_secs(30),
+            exclusion_failed: Duration::from_secs(4),
             renew_every: Duration::from_secs(1),
             silence_max: Duration::from_secs(4),
             install_every: Duration::from_secs(1),

@@ -147,13 +147,40 @@ impl Session {
             }
             FailureReason::BadSlice | FailureReason::Weights => {
                 self.give_back(from, lease, out);
-                let until = now + view.config.exclusion;
+                let until = self.exclude(now, from, reason, view.config);
                 self.bidder.on_excluded(from, index, attempt, until);
-                self.excluded.insert(from);
                 self.strike(now, SessionError::NotInstalled(reason), view, out);
             }
             FailureReason::NextHop => self.reinstall(now, view, out),
         }
+    }
+
+    /// Until when a provider that could not load its piece gets none. Its link may have failed it,
+    /// which passes; a model that is too large for it does not.
+    fn exclude(
+        &mut self,
+        now: Timestamp,
+        node: NodeId,
+        reason: FailureReason,
+        config: &Config,
+    ) -> Timestamp {
+        let times = self.excluded.get(&node).map_or(0, |before| before.times);
+        let until =
+            now + config.exclusion_failed.saturating_mul(1 << times.min(EXCLUSION_DOUBLINGS));
+        self.excluded.insert(node, Exclusion { until, times: times.saturating_add(1), reason });
+        until
+    }
+
+    /// Whether a node gets no piece for now.
+    pub(super) fn excludes(&self, node: NodeId, view: &View<'_>) -> bool {
+        self.excluded.get(&node).is_some_and(|exclusion| view.now < exclusion.until)
+    }
+
+    /// What somebody who is here failed at, and therefore gets no piece for now.
+    pub(super) fn failed_of_late(&self, view: &View<'_>) -> Option<SessionError> {
+        let mut excluded = view.offers().filter(|offer| self.excludes(offer.node, view));
+        let exclusion = excluded.find_map(|offer| self.excluded.get(&offer.node))?;
+        Some(SessionError::NotInstalled(exclusion.reason))
     }
 
     pub(super) fn strike(
@@ -249,6 +276,16 @@ impl Session {
     }
 }
 
+/// A provider that could not load its piece, and gets none for a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exclusion {
+    until: Timestamp,
+    times: u32,
+    reason: FailureReason,
+}
+
+/// An exclusion gets no longer than so many times twice the first.
+const EXCLUSION_DOUBLINGS: u32 = 6;
 /// So many times as long as they should take, weights are waited for.
 const TRANSFERS_MAX: f64 = 4.0;
 /// But never longer than this.

@@ -18,6 +18,7 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use config::{Bidding, Config, Offer, Planning, SessionError, View};
+use install::Exclusion;
 use matching::Matching;
 use moves::Migration;
 pub use report::{Agreement, PlacedPiece};
@@ -81,7 +82,8 @@ pub struct Session {
     strikes: u32,
     slices: Vec<(BlobId, u32)>,
     heard: BTreeMap<NodeId, Timestamp>,
-    excluded: BTreeSet<NodeId>,
+    // Those that could not load a piece.
+    excluded: BTreeMap<NodeId, Exclusion>,
     // Those that did not answer, and no piece bids at for a while.
     silent: BTreeSet<NodeId>,
     renewed: Timestamp,
@@ -135,7 +137,7 @@ impl Session {
             strikes: 0,
             slices: Vec::new(),
             heard: BTreeMap::new(),
-            excluded: BTreeSet::new(),
+            excluded: BTreeMap::new(),
             silent: BTreeSet::new(),
             renewed: now,
             renew_again: None,

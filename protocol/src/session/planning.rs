@@ -13,7 +13,7 @@ impl Session {
     /// A plan, and for whom each piece is meant; for nobody where the auction decides.
     pub(super) fn make_plan(&self, view: &View<'_>) -> Option<(Plan, Vec<NodeId>)> {
         let mut workers = view.workers();
-        workers.retain(|worker| !self.excluded.contains(&worker.node));
+        workers.retain(|worker| !self.excludes(worker.node, view));
         if workers.is_empty() {
             return None;
         }

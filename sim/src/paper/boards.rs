@@ -135,6 +135,7 @@ impl Setup {
             goal: case.goal,
             cuts: Vec::new(),
             strips: Vec::new(),
+            patience_s: None,
             in_flight: Some(if stream { IN_FLIGHT } else { 1 }),
             rate_per_s: None,
             count: None,

@@ -72,6 +72,9 @@ impl Arguments<'_> {
         arguments.extend(["--check".into(), self.reference_file().into()]);
         arguments.extend(words(&["--wait", SEARCH_S, "--nodes", &boards.to_string()]));
         arguments.extend(plan(session));
+        if let Some(patience_s) = session.patience_s {
+            arguments.extend(words(&["--patience", &patience_s.to_string()]));
+        }
         arguments.extend(load(session));
         arguments.extend(self.link(self.scenario.machine_of(session)));
         arguments.extend(self.model());
@@ -184,6 +187,7 @@ mod tests {
         check("in_flight = 4, count = 9, cuts = [3], strips = [2, 1]", "--cuts 3 --strips 2,1");
         check("in_flight = 4, count = 9, planner = \"dina\"", "--planner dina");
         check("in_flight = 4, count = 9, goal = \"latency\"", "--goal latency");
+        check("in_flight = 4, count = 9, patience_s = 60", "--patience 60 --in-flight 4");
         check("in_flight = 4, count = 9, on = \"a\"", "--link 100 m.onnx --image cat.jpg");
     }
 }

@@ -108,6 +108,9 @@ pub struct Session {
     /// Passed on as `--strips`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strips: Vec<u16>,
+    /// Passed on as `--patience`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_s: Option<f64>,
     /// How many inferences wait for their outputs at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u16>,
@@ -426,6 +429,7 @@ impl Session {
             return complain("needs one number of strips for each segment that its cuts make");
         }
         in_range("at_s", self.at_s, 0.0..=SECONDS_MAX)?;
+        in_range("patience_s", self.patience_s.unwrap_or(1.0), 0.0..=SECONDS_MAX)?;
         in_range("in_flight", f64::from(self.in_flight.unwrap_or(1)), 1.0..=1000.0)?;
         in_range("rate_per_s", self.rate_per_s.unwrap_or(1.0), 1e-3..=1e5)?;
         in_range("count", f64::from(self.count.unwrap_or(2)), 2.0..=1e6)?;
