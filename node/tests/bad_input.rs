@@ -4,7 +4,10 @@
 #[allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use common::{asset, finish, starling};
 
@@ -88,6 +91,13 @@ fn inputs() {
 }
 
 #[test]
+fn outputs() {
+    let (model, image, nowhere) = (model(), asset("chelsea.jpg"), "/no/where/y.npy");
+    let local = ["infer", "--local", path(&model), "--image", path(&image)];
+    check(&[&local[..], &["--output", nowhere]].concat(), &["--output", nowhere, "no such folder"]);
+}
+
+#[test]
 fn nobody_there() {
     let dir = Files::new();
     let data = dir.0.path().join("data");
@@ -154,4 +164,42 @@ fn flags_are_checked() {
         command.args(args);
         assert_eq!(finish(command).status.code(), Some(2), "{args:?}");
     }
+}
+
+/// Exit code and complaints of a command that prints to this.
+fn printing_to(stdout: impl Into<Stdio>, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = starling();
+    command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    let output = command.spawn().and_then(std::process::Child::wait_with_output);
+    let output = output.expect("the binary starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// As `| head` does; it was a panic.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (model, image) = (model(), asset("chelsea.jpg"));
+    let (model, image) = (path(&model), path(&image));
+    let local = ["infer", model, "--image", image, "--local"];
+    let commands: [&[&str]; 5] = [
+        &["inspect", model],
+        &["inspect", model, "--json"],
+        &["bench", model, "--runs", "1"],
+        &local,
+        &[&local[..], &["--repeat", "3", "--events"]].concat(),
+    ];
+    for args in commands {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(printing_to(writer, args), (Some(0), String::new()), "{args:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_no_disk_takes_are_a_failure() {
+    let full = std::fs::File::create("/dev/full").expect("Linux has it");
+    let (code, stderr) = printing_to(full, &["inspect", path(&model())]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: cannot write the results: "), "{stderr}");
 }

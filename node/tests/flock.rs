@@ -302,6 +302,21 @@ fn loses_nobody_who_stands_still(flock: &Flock) {
     assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
 }
 
+/// A network with a gap, as its only provider sees it.
+#[test]
+fn a_stream_waits_for_as_long_as_it_is_told_to() {
+    let flock = Flock::start(1);
+    let child = checked_stream(&flock, &["--repeat", "400", "--patience", "120"]);
+    flock.first_hosting();
+    flock.nodes[0].pause();
+    // Longer than it takes to notice that, and to give up without being told to wait.
+    std::thread::sleep(Duration::from_secs(20));
+    flock.nodes[0].resume();
+    let report = json(&child.wait_with_output().expect("it ends"));
+    assert_ne!(report["providers_lost"], serde_json::json!([]), "{report}");
+    assert!(report["error_max"].as_f64() <= Some(1e-4), "{report}");
+}
+
 #[test]
 fn with_the_last_provider_gone_the_request_fails_with_a_clear_line() {
     let mut flock = Flock::start(1);

@@ -13,7 +13,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use starling_engine::{DType, LayerCost, LoadOptions, Model, Piece, Tensor, calibrate};
 
-use super::{Failure, flock::KernelsArg, infer, input};
+use super::{Failure, flock::KernelsArg, infer, input, out};
 use report::{NetworkReport, Prediction, Report};
 
 /// Measure how long models take on this machine, what memory they need, and how well that is predicted
@@ -68,12 +68,7 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
         networks.push(bench(path, args, &pool)?);
     }
     let report = Report::new(threads, args.runs, networks);
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.text());
-    }
-    Ok(())
+    if json { out::object(&report) } else { out::text(&report.text()) }
 }
 
 /// What was measured of one model.

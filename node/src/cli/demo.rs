@@ -13,6 +13,7 @@ use starling_protocol::{partition::Goal, session::Agreement};
 use super::{
     Failure, flock, infer,
     labels::{Guess, Labels},
+    out,
     planning::PlanArgs,
     report::{self, AuctionReport, PieceReport},
 };
@@ -68,7 +69,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
 async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Failure> {
     let say = |text: &str| {
         if !json {
-            println!("{text}");
+            out::line(text).ok();
         }
     };
     let model = Model::parse(Bytes::from_static(MODEL), "efficientnet-lite0.onnx")?;
@@ -119,7 +120,7 @@ async fn show(args: &Args, json: bool, children: &mut Children) -> Result<(), Fa
         throughput,
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out::object(&report)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::{
     Failure,
     flock::{self, FlockArgs},
     infer::spinner,
+    out,
 };
 use crate::runtime::Started;
 
@@ -35,7 +36,7 @@ impl FindArgs {
         let known = known?;
         while let Ok(told) = started.news.try_recv() {
             if let Some(warning) = flock::warn_of_unreachable(&told) {
-                eprintln!("warning: {warning}");
+                out::complain(format_args!("warning: {warning}"));
             }
         }
         if known == 0 && no_compute {

@@ -25,6 +25,7 @@ use super::{
     flock::FlockArgs,
     input,
     labels::{Guess, Labels},
+    out,
     planning::PlanArgs,
     report,
 };
@@ -83,6 +84,9 @@ struct Outcome {
 }
 
 pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
+    if let Some(path) = &args.output {
+        has_folder(path)?;
+    }
     let model = super::open_model(&args.model)?;
     let labels = Labels::load(args.labels.as_deref())?;
     let inputs = read_inputs(&args, &model)?;
@@ -92,10 +96,21 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     } else {
         run_through_flock(&args, &model, &inputs).await?
     };
+    // Whatever cannot be written, the rest is there.
+    let printed = print(&args, json || args.load.events, &outcome, &labels);
     if let Some(path) = &args.output {
         write_output(path, &outcome.streamed.answers)?;
     }
-    print(&args, json || args.load.events, &outcome, &labels)
+    printed
+}
+
+/// Better now than after hours of inferences.
+fn has_folder(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_none_or(Path::is_dir) {
+        return Ok(());
+    }
+    Err(Failure(format!("--output {}: there is no such folder", path.display())))
 }
 
 /// Waits for the plan of a session, telling `watch` of everything on the way.
@@ -331,32 +346,32 @@ fn print(args: &Args, json: bool, outcome: &Outcome, labels: &Labels) -> Result<
             "timings": timings,
             "providers_lost": outcome.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
-        if args.load.events {
-            args.load.tell(|| json!({"event": "finished", "report": whole}));
+        return if args.load.events {
+            out::line(json!({"event": "finished", "report": whole}))
         } else {
-            println!("{}", serde_json::to_string_pretty(&whole)?);
-        }
-        return Ok(());
+            out::object(&whole)
+        };
     }
     for (file, top) in names(args).into_iter().zip(guesses(outcome, labels)) {
-        println!("{file}");
-        for guess in top {
-            println!("  {:>5.1} %  {} ({})", guess.probability * 100.0, guess.label, guess.class);
+        out::line(file)?;
+        for Guess { probability, label, class } in top {
+            out::line(format_args!("  {:>5.1} %  {label} ({class})", probability * 100.0))?;
         }
     }
     if let Some(auction) = auction {
-        println!("\nplan: {}; {}", report::shape(&pieces), auction.line());
-        print!("{}", report::pieces_table(&pieces, &str::to_owned));
-        println!("\ntime of each piece (medians)");
-        print!("{}", report::timings_table(&timings));
+        out::line(format_args!("\nplan: {}; {}", report::shape(&pieces), auction.line()))?;
+        out::text(&report::pieces_table(&pieces, &str::to_owned))?;
+        out::line("\ntime of each piece (medians)")?;
+        out::text(&report::timings_table(&timings))?;
     }
     for node in &outcome.lost {
-        println!("\nnode {node} was lost on the way; its pieces moved");
+        out::line(format_args!("\nnode {node} was lost on the way; its pieces moved"))?;
     }
     let latency = streamed.answers.last().map_or(Duration::ZERO, |answer| answer.total);
-    println!("\nlatency {:.1} ms, {per_s:.2} inferences/s", latency.as_secs_f64() * 1e3);
+    let latency_ms = latency.as_secs_f64() * 1e3;
+    out::line(format_args!("\nlatency {latency_ms:.1} ms, {per_s:.2} inferences/s"))?;
     if args.load.is_stream(streamed.answers.len()) {
-        println!("{streamed}");
+        out::line(streamed)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use starling_protocol::{
     partition::{self, Goal, Worker},
 };
 
-use super::{Failure, input, report};
+use super::{Failure, input, out, report};
 use crate::convert::{self, Shares};
 
 /// Show what a model is made of, what it costs and where it is best cut
@@ -50,11 +50,10 @@ pub(super) fn run(args: &Args, json: bool) -> Result<(), Failure> {
         } else {
             Shares::measure(&model, like)?
         };
-        println!("{}", serde_json::to_string_pretty(&as_json(&model, &profile, &cuts, &shares))?);
+        out::object(&as_json(&model, &profile, &cuts, &shares))
     } else {
-        print!("{}", as_text(&model, &profile, &cuts));
+        out::text(&as_text(&model, &profile, &cuts))
     }
-    Ok(())
 }
 
 /// Cuts for 2, 3, ... equal machines, by work alone: (pieces, cut positions, gain over one).

@@ -9,6 +9,7 @@ mod input;
 mod inspect;
 mod labels;
 mod node;
+mod out;
 mod peers;
 mod plan;
 mod planning;
@@ -125,7 +126,7 @@ fn open_model(path: &Path) -> Result<Model, Failure> {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("error: {}", failure.0);
+    out::complain(format_args!("error: {}", failure.0));
     ExitCode::FAILURE
 }
 

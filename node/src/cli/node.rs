@@ -7,7 +7,7 @@ use tokio::sync::{broadcast::error::RecvError, oneshot};
 use super::{
     Failure,
     flock::{self, FlockArgs},
-    report,
+    out, report,
 };
 use crate::runtime::{Identity, News};
 
@@ -95,7 +95,7 @@ fn tell(json: bool, news: &News) {
         }
         News::Unreachable { .. } => {
             if let Some(warning) = flock::warn_of_unreachable(news) {
-                eprintln!("warning: {warning}");
+                out::complain(format_args!("warning: {warning}"));
             }
         }
     }
@@ -110,7 +110,8 @@ fn calibrated(speed: &Speed) -> String {
 }
 
 fn say(json: bool, machine: &serde_json::Value, person: impl FnOnce() -> String) {
-    if json { println!("{machine}") } else { println!("{}", person()) }
+    // A node whose log is full still computes.
+    if json { out::line(machine) } else { out::line(person()) }.ok();
 }
 
 /// Ctrl-C, a polite kill, or (if wished) the end of stdin.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use starling_protocol::node::Offering;
 
-use super::{Failure, flock::FlockArgs, report};
+use super::{Failure, flock::FlockArgs, out, report};
 use crate::runtime::{Identity, PeerView};
 
 /// Show who is in the flock, how fast and how loaded
@@ -28,13 +28,15 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     started.handle.leave().await;
     if json {
         let peers: Vec<serde_json::Value> = peers.iter().map(as_json).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({ "peers": peers }))?);
+        out::object(&json!({ "peers": peers }))
     } else if peers.is_empty() {
-        println!("nobody within {} s; start a node elsewhere with `starling node`", args.wait);
+        out::line(format_args!(
+            "nobody within {} s; start a node elsewhere with `starling node`",
+            args.wait
+        ))
     } else {
-        print!("{}", table(&peers));
+        out::text(&table(&peers))
     }
-    Ok(())
 }
 
 fn as_json(peer: &PeerView) -> serde_json::Value {

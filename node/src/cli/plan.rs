@@ -12,7 +12,7 @@ use starling_protocol::{
     plan::Piece,
 };
 
-use super::{Failure, find::FindArgs, flock::FlockArgs, input, planning::PlanArgs, report};
+use super::{Failure, find::FindArgs, flock::FlockArgs, input, out, planning::PlanArgs, report};
 use crate::{
     convert,
     runtime::{Identity, PeerView, Started},
@@ -87,13 +87,11 @@ pub(super) async fn run(args: Args, json: bool) -> Result<(), Failure> {
     let advice = advice(chosen, &previews, goal, &profile, &peers);
     let local = started.handle.local();
     if json {
-        let report = as_json(chosen, &previews, &advice, &profile);
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out::object(&as_json(chosen, &previews, &advice, &profile))
     } else {
-        print!("{}", as_text(chosen, &previews, &profile, local));
-        println!("\n{advice}");
+        out::text(&as_text(chosen, &previews, &profile, local))?;
+        out::line(format_args!("\n{advice}"))
     }
-    Ok(())
 }
 
 /// Those that people would compare, and the one that was asked for.

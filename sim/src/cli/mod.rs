@@ -9,7 +9,11 @@ mod swarm;
 #[cfg(unix)]
 mod testbed;
 
-use std::{io, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -103,19 +107,24 @@ pub(crate) fn run() -> ExitCode {
         // Whoever reads has seen enough (`| head`).
         Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(CliError::Io(error)) => {
-            eprintln!("error: cannot write the results: {error}");
+            complain(format_args!("error: cannot write the results: {error}"));
             ExitCode::FAILURE
         }
         #[cfg(unix)]
         Err(CliError::Interrupted(text)) => {
-            eprintln!("{text}");
+            complain(text);
             ExitCode::from(INTERRUPTED)
         }
         Err(CliError::Usage(text)) => {
-            eprintln!("error: {text}");
+            complain(format_args!("error: {text}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// A line on stderr. Where that can't be written to, there is nobody to tell.
+fn complain(line: impl Display) {
+    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// On stderr, and only if that is a terminal.

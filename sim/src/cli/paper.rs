@@ -5,6 +5,7 @@ mod boards;
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,7 @@ use starling_sim::paper::{
 };
 use starling_sim::plot::PlotError;
 
-use super::{CliError, Outcome, progress_bar};
+use super::{CliError, Outcome, complain, progress_bar};
 
 /// The flags of `starling-sim paper`.
 #[derive(Args)]
@@ -166,12 +167,12 @@ fn written(out: &Path, report: Result<Files, PlotError>) -> Result<Outcome, CliE
         Ok(report) => files::write(out, &report)?,
         Err(error) => return Ok(failed(&error)),
     }
-    println!("{}", out.join("report.md").display());
+    writeln!(io::stdout(), "{}", out.join("report.md").display())?;
     Ok(Outcome::Passed)
 }
 
 fn failed(failure: &dyn std::fmt::Display) -> Outcome {
-    eprintln!("error: {failure}");
+    complain(format_args!("error: {failure}"));
     Outcome::Failed
 }
 

@@ -12,7 +12,7 @@ use starling_sim::{
     solve::{self, Failure},
 };
 
-use super::{CliError, Outcome};
+use super::{CliError, Outcome, complain};
 
 /// The flags of `starling-sim solve`.
 #[derive(Args)]
@@ -58,7 +58,7 @@ impl Solve {
         let answer = match solve::solve(&instance, self.algorithm, &settings) {
             Ok(answer) => answer,
             Err(failure @ Failure::Infeasible(_)) => {
-                eprintln!("{}: {failure}", self.instance.display());
+                complain(format_args!("{}: {failure}", self.instance.display()));
                 return Ok(Outcome::Failed);
             }
             Err(failure) => return Err(CliError::Usage(failure.to_string())),
@@ -70,7 +70,7 @@ impl Solve {
             return Ok(Outcome::Passed);
         }
         let (name, pieces) = (answer.algorithm, solve::list("piece", &unplaced));
-        eprintln!("{name} found no place for {pieces}, although there is one for all");
+        complain(format_args!("{name} found no place for {pieces}, although there is one for all"));
         Ok(Outcome::Failed)
     }
 

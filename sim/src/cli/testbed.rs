@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use starling_sim::testbed::{self, Failure, Report, Scenario, Stop};
 
-use super::{CliError, Outcome};
+use super::{CliError, Outcome, complain};
 
 /// The flags of `starling-sim testbed`.
 #[derive(Args)]
@@ -54,15 +54,16 @@ impl Testbed {
         }
         let stop = Stop::on_signals()?;
         let mut say = |text: &str| {
-            // Progress is for people, and the report for whoever reads stdout.
-            if self.json { eprintln!("{text}") } else { println!("{text}") }
+            // Progress is for people, and the report for whoever reads stdout. What runs goes on,
+            // whether or not anybody still looks.
+            if self.json { complain(text) } else { writeln!(io::stdout(), "{text}").unwrap_or(()) }
         };
         say(&scenario.about);
         match testbed::run(&scenario, &starling, &stop, &mut say) {
             Ok(report) => self.print(&report),
             Err(failure @ (Failure::Interrupted | Failure::Unsuited(_))) => Err(refused(failure)),
             Err(failure) => {
-                eprintln!("error: {failure}");
+                complain(format_args!("error: {failure}"));
                 Ok(Outcome::Failed)
             }
         }

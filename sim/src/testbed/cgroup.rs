@@ -233,7 +233,7 @@ fn remove(folder: &Path) {
             return;
         }
         if Instant::now() >= until {
-            return eprintln!("warning: {}: {error}", folder.display());
+            return super::warn(format_args!("{}: {error}", folder.display()));
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -34,7 +34,9 @@ mod text;
 mod timeline;
 
 use std::{
+    fmt::Display,
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -167,6 +169,11 @@ fn suits() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A line on stderr: of what is done in passing, and must be done to its end.
+fn warn(what: impl Display) {
+    writeln!(io::stderr(), "warning: {what}").ok();
 }
 
 fn is_root() -> bool {

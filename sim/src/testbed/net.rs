@@ -138,7 +138,7 @@ impl Drop for Lan {
         // A namespace takes its ends of all cables with it, and so the other ends too.
         for namespace in machines.chain([self.switch()]) {
             if let Err(error) = run("ip", &["netns", "delete", &namespace]) {
-                eprintln!("warning: {error}");
+                super::warn(&error);
             }
         }
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use starling_engine::{Tensor, npy};
 
 use crate::{
-    cli::{Failure, report},
+    cli::{Failure, out, report},
     net::Timing,
     runtime::Answer,
 };
@@ -90,7 +90,7 @@ impl LoadArgs {
     /// Prints a line of JSON, if lines are wanted.
     pub(super) fn tell(&self, event: impl FnOnce() -> serde_json::Value) {
         if self.events {
-            println!("{}", event());
+            out::line(event()).ok();
         }
     }
 

@@ -9,7 +9,7 @@ use starling_sim::{
 };
 
 use super::{failed, make_folder, written};
-use crate::cli::{CliError, Outcome};
+use crate::cli::{CliError, Outcome, complain};
 
 /// The flags that say what is measured.
 #[derive(Args)]
@@ -56,7 +56,7 @@ impl OnBoards {
             starling: self.starling.clone(),
         };
         let stop = Stop::on_signals()?;
-        match setup.run(&stop, &mut |text: &str| eprintln!("{text}")) {
+        match setup.run(&stop, &mut |text: &str| complain(text)) {
             Ok(table) => written(out, Ok(boards::files(&setup, &table))),
             Err(failure @ Failure::Interrupted) => Err(CliError::Interrupted(failure.to_string())),
             Err(failure @ Failure::Unsuited(_)) => Err(CliError::Usage(failure.to_string())),
