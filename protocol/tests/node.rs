@@ -430,23 +430,29 @@ fn with_nobody_left_the_session_fails_within_ten_seconds() {
 
 #[test]
 fn a_session_waits_for_as_long_as_it_is_told_to() {
-    let mut table = Table::new(&[(Offering::Nobody, 0), provider(10_000_000)]);
-    let mut config = Config::new(node_id(0), Speed([0; 5]), table.now.0);
-    (config.offering, config.session.search_max) = (Offering::Nobody, Duration::from_secs(60));
-    table.nodes.insert(node_id(0), Node::new(config));
-    table.feed(node_id(1), Input::Joined(node_id(0)));
-    table.open(0, throughput());
-    table.infer(0, 0..1);
-    assert_eq!(table.ready(), [node_id(1)]);
-    table.events.clear();
-    table.cut_off.insert(node_id(1));
-    table.feed(node_id(0), Input::Left(node_id(1)));
-    table.pass(Duration::from_secs(50));
-    assert!(table.failure().is_none() && table.ready().is_empty());
-    table.cut_off.clear();
-    table.feed(node_id(1), Input::Joined(node_id(0)));
-    table.pass(Duration::from_secs(5));
-    assert_eq!(table.ready(), [node_id(1)]);
+    // For a provider that is gone, or one that is there and does not answer.
+    for gone in [true, false] {
+        let mut table = Table::new(&[(Offering::Nobody, 0), provider(10_000_000)]);
+        let mut config = Config::new(node_id(0), Speed([0; 5]), table.now.0);
+        (config.offering, config.session.search_max) = (Offering::Nobody, Duration::from_secs(60));
+        table.nodes.insert(node_id(0), Node::new(config));
+        table.feed(node_id(1), Input::Joined(node_id(0)));
+        table.open(0, throughput());
+        table.infer(0, 0..1);
+        assert_eq!(table.ready(), [node_id(1)]);
+        table.events.clear();
+        table.cut_off.insert(node_id(1));
+        if gone {
+            table.feed(node_id(0), Input::Left(node_id(1)));
+        }
+        // Less than until an advert that nobody renews runs out.
+        table.pass(Duration::from_secs(if gone { 50 } else { 25 }));
+        assert!(table.failure().is_none() && table.ready().is_empty(), "{:?}", table.failure());
+        table.cut_off.clear();
+        table.feed(node_id(1), Input::Joined(node_id(0)));
+        table.pass(Duration::from_secs(5));
+        assert_eq!(table.ready(), [node_id(1)]);
+    }
 }
 
 /// A broken link failed it once, and it was never asked again.

@@ -22,7 +22,7 @@ use serde_json::Value;
 const SMALL: &str = r#"
 about = "Two boards."
 model = { file = "MODEL", image = "IMAGE" }
-run = { alone_s = 1, limit_s = 120 }
+run = { alone_s = 1, discovery_s = 300, limit_s = 900 }
 
 [[board]]
 name = "left"
@@ -187,7 +187,7 @@ fn two_boards_compute_and_everything_is_measured() {
 fn a_board_without_power_costs_time_but_no_output() {
     let Some(bench) = Bench::new() else { return };
     let events = r#"count = 150
-patience_s = 60
+patience_s = 300
 [[event]]
 at_s = 0.2
 do = { throttle = { node = "left", cores = 0.25, link_mbit = 150 } }

@@ -303,6 +303,12 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         self.strikes += 1;
+        if error == SessionError::NoAnswer {
+            // It may take them longer than it takes to ask so often.
+            let over = *self.unanswered.get_or_insert(now) + view.config.search_max;
+            let strikes_max = view.config.strikes_max.saturating_sub(u32::from(now < over));
+            self.strikes = self.strikes.min(strikes_max);
+        }
         let waits =
             error == SessionError::NoAnswer || Some(&error) == self.failed_of_late(view).as_ref();
         // There is no other plan than the caller's, and it fails in the same way again.

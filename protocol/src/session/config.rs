@@ -79,7 +79,8 @@ pub struct Config {
     /// Providers have at least this long to fetch their weights, and longer where these are many
     /// for the links.
     pub install_max: Duration,
-    /// How long to look for providers before giving up, at first and when none is left.
+    /// How long to look for providers before giving up, at first and when none is left; and for how
+    /// long at least those that are there may leave bids without an answer.
     pub search_max: Duration,
     /// How long to wait between two tries to plan.
     pub retry_every: Duration,

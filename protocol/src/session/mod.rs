@@ -80,6 +80,8 @@ pub struct Session {
     epochs: u32,
     was_running: bool,
     strikes: u32,
+    // Since when providers have not answered, and no output has come.
+    unanswered: Option<Timestamp>,
     slices: Vec<(BlobId, u32)>,
     heard: BTreeMap<NodeId, Timestamp>,
     // Those that could not load a piece.
@@ -135,6 +137,7 @@ impl Session {
             epochs: 0,
             was_running: false,
             strikes: 0,
+            unanswered: None,
             slices: Vec::new(),
             heard: BTreeMap::new(),
             excluded: BTreeMap::new(),
@@ -230,7 +233,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         if self.requests.complete(now, request) {
-            self.strikes = 0;
+            (self.strikes, self.unanswered) = (0, None);
             self.switch_if_ready(now, view, out);
             self.pump(now, out);
         }
