@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use starling_engine::{Kernels, LoadOptions};
-use starling_protocol::{node::Offering, session::Bidding};
+use starling_protocol::{
+    node::Offering,
+    session::{self, Bidding},
+};
 
 use crate::{
     cli::{Failure, find::seconds},
@@ -56,9 +59,9 @@ pub(super) struct FlockArgs {
     /// How the pieces of this node's own sessions open their bids
     #[arg(long, value_enum, default_value_t = BiddingArg::Forecast, help_heading = "Flock")]
     bidding: BiddingArg,
-    /// How long this node's own sessions wait for a node that can compute when there is none; on
-    /// a network with gaps, longer than these
-    #[arg(long, value_name = "SECONDS", default_value_t = 8.0, value_parser = seconds, help_heading = "Flock")]
+    /// How long this node's own sessions wait where no node that can compute is left, or none
+    /// answers; on a network with gaps, longer than these
+    #[arg(long, value_name = "SECONDS", default_value_t = patience().as_secs_f64(), value_parser = seconds, help_heading = "Flock")]
     patience: f64,
     /// Compute on the GPU (needs a build with `--features wgpu`)
     #[cfg(feature = "wgpu")]
@@ -180,11 +183,16 @@ pub(super) fn loopback(data: PathBuf, peers: Vec<Multiaddr>) -> Result<Settings,
         memory: 0,
         disk: 1 << 30,
         bidding: Bidding::Forecast,
-        patience: starling_protocol::session::Config::default().search_max,
+        patience: patience(),
         bandwidth: LOOPBACK_BYTES_PER_S,
         work: WorkConfig { threads: 1, throttle: None, options: LoadOptions::default() },
         identity: Identity::Passing,
     })
+}
+
+/// How long sessions wait unless they are told.
+fn patience() -> Duration {
+    session::Config::default().search_max
 }
 
 /// Prints, as a warning, which of the user's peers do not answer.

@@ -32,11 +32,7 @@ pub(super) fn complain(line: impl Display) {
 
 fn print(text: Arguments<'_>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    judge(stdout.write_fmt(text).and_then(|()| stdout.flush()))
-}
-
-fn judge(written: io::Result<()>) -> Result<(), Failure> {
-    match written {
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure(format!("cannot write the results: {error}")))
         }
