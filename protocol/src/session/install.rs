@@ -173,13 +173,16 @@ impl Session {
 
     /// Whether a node gets no piece for now.
     pub(super) fn excludes(&self, node: NodeId, view: &View<'_>) -> bool {
-        self.excluded.get(&node).is_some_and(|exclusion| view.now < exclusion.until)
+        self.exclusion(node, view).is_some()
+    }
+
+    fn exclusion(&self, node: NodeId, view: &View<'_>) -> Option<&Exclusion> {
+        self.excluded.get(&node).filter(|exclusion| view.now < exclusion.until)
     }
 
     /// What somebody who is here failed at, and therefore gets no piece for now.
     pub(super) fn failed_of_late(&self, view: &View<'_>) -> Option<SessionError> {
-        let mut excluded = view.offers().filter(|offer| self.excludes(offer.node, view));
-        let exclusion = excluded.find_map(|offer| self.excluded.get(&offer.node))?;
+        let exclusion = view.offers().find_map(|offer| self.exclusion(offer.node, view))?;
         Some(SessionError::NotInstalled(exclusion.reason))
     }
 
