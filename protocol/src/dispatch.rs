@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::Timestamp;
 
-/// Requests that keep pieces one after the other busy: one at each, one that waits there, and one
-/// on its way.
+/// The most requests that are of use to pieces one after the other: one at each, one that waits
+/// there, and one on its way.
 #[must_use]
-pub fn window(pieces: usize) -> usize {
+pub(crate) fn window(pieces: usize) -> usize {
     2 * pieces + 1
 }
 
@@ -24,21 +24,24 @@ pub struct Dispatch {
 
 #[derive(Clone, Debug)]
 struct Lane {
-    /// Requests that keep it busy.
-    window: usize,
+    /// One after the other.
+    pieces: usize,
     /// When each was sent.
     under_way: BTreeMap<u64, Timestamp>,
     /// From one output to the next while it is busy.
     seconds: f64,
     last: Timestamp,
+    /// From a request to its output, the shortest so far: when it waited for no other.
+    alone: Option<f64>,
 }
 
 impl Dispatch {
-    /// A lane that takes requests from now on, `window` at a time, and is expected to give an
-    /// output every so many seconds. One that is there already changes its window only.
-    pub fn open(&mut self, now: Timestamp, lane: u16, window: usize, seconds: f64) {
-        let fresh = || Lane { window, under_way: BTreeMap::new(), seconds, last: now };
-        self.lanes.entry(lane).or_insert_with(fresh).window = window.max(1);
+    /// A lane of so many pieces one after the other, which takes requests from now on and is
+    /// expected to give an output every so many seconds. One that is there already changes its
+    /// pieces only.
+    pub fn open(&mut self, now: Timestamp, lane: u16, pieces: usize, seconds: f64) {
+        let fresh = || Lane { pieces, under_way: BTreeMap::new(), seconds, last: now, alone: None };
+        self.lanes.entry(lane).or_insert_with(fresh).pieces = pieces.max(1);
     }
 
     /// A lane that takes no more. What it had under way waits again, before all others.
@@ -62,7 +65,7 @@ impl Dispatch {
 
     /// The next request to send, and to which lane; nothing while none has room.
     pub fn next(&mut self, now: Timestamp) -> Option<(u64, u16)> {
-        let open = self.lanes.iter().filter(|(_, lane)| lane.under_way.len() < lane.window);
+        let open = self.lanes.iter().filter(|(_, lane)| lane.under_way.len() < lane.window());
         let soonest = open.min_by(|(_, a), (_, b)| a.expected().total_cmp(&b.expected()));
         let number = *soonest?.0;
         let request = self.waiting.pop_front()?;
@@ -78,6 +81,8 @@ impl Dispatch {
         let span = now.since(sent.max(lane.last)).as_secs_f64();
         lane.seconds += (span - lane.seconds) * WEIGHT;
         lane.last = now;
+        let latency = now.since(sent).as_secs_f64();
+        lane.alone = Some(lane.alone.map_or(latency, |alone| alone.min(latency)));
         true
     }
 
@@ -90,12 +95,25 @@ impl Dispatch {
 }
 
 impl Lane {
+    /// Requests that keep it busy. A machine by itself computes one while the next waits there, and
+    /// one more would wait as well, while a faster machine might have had it; unless requests are
+    /// under way for longer than they are computed. Pieces that take different times need some slack.
+    fn window(&self) -> usize {
+        let on_the_way = self.alone.is_some_and(|alone| alone >= LONG_WAY * self.seconds);
+        let all = window(self.pieces);
+        if self.pieces > 1 || on_the_way { all } else { all - 1 }
+    }
+
     /// Seconds until one more request would have its output.
     fn expected(&self) -> f64 {
         (self.under_way.len() + 1) as f64 * self.seconds
     }
 }
 
+/// A request that takes so many times as long as the time between two outputs is under way for
+/// longer than it is computed. Where two requests can't keep a machine busy it takes twice as long,
+/// and a little is left to chance.
+const LONG_WAY: f64 = 1.75;
 /// Of the last output, in what a lane is expected to take.
 const WEIGHT: f64 = 0.2;
 
@@ -111,11 +129,12 @@ mod tests {
         Timestamp(millis * 1000)
     }
 
+    /// Lanes of so many pieces and seconds.
     fn stream(requests: u64, lanes: &[(usize, f64)]) -> Dispatch {
         let mut dispatch = Dispatch::default();
         (0..requests).for_each(|request| dispatch.push(request));
-        for (lane, (window, seconds)) in (0..).zip(lanes) {
-            dispatch.open(at(0), lane, *window, *seconds);
+        for (lane, (pieces, seconds)) in (0..).zip(lanes) {
+            dispatch.open(at(0), lane, *pieces, *seconds);
         }
         dispatch
     }
@@ -130,15 +149,15 @@ mod tests {
     #[test]
     fn the_next_request_goes_where_its_output_comes_first() {
         check(&[], 3, &[]);
-        check(&[(2, 1.0)], 3, &[0, 0]);
-        check(&[(3, 1.0), (3, 2.5)], 4, &[0, 0, 1, 0]);
-        check(&[(3, 1.0), (3, 10.0)], 3, &[0, 0, 0]);
-        check(&[(0, 1.0)], 3, &[0]);
+        check(&[(1, 1.0)], 3, &[0, 0]);
+        check(&[(2, 1.0), (1, 2.5)], 4, &[0, 0, 1, 0]);
+        check(&[(2, 1.0), (2, 10.0)], 3, &[0, 0, 0]);
+        check(&[(0, 1.0)], 3, &[0, 0]);
     }
 
     #[test]
     fn what_a_lost_lane_had_is_sent_again_before_all_others() {
-        let mut dispatch = stream(6, &[(2, 1.0), (2, 1.1)]);
+        let mut dispatch = stream(6, &[(1, 1.0), (1, 1.1)]);
         let sent: Vec<(u64, u16)> = std::iter::from_fn(|| dispatch.next(at(0))).collect();
         assert_eq!(sent, [(0, 0), (1, 1), (2, 0), (3, 1)]);
         dispatch.close(0);
@@ -152,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_slows_down_gets_less() {
-        let mut dispatch = stream(300, &[(2, 0.010), (2, 0.010)]);
+        let mut dispatch = stream(300, &[(1, 0.010), (1, 0.010)]);
         // Lane 0 gives an output every 10 ms, lane 1 every 40, whatever was expected of them.
         let (mut counts, mut under_way) = ([0; 2], [const { VecDeque::new() }; 2]);
         for millis in 0..1000 {
@@ -171,6 +190,26 @@ mod tests {
         assert_eq!(counts, [100, 25]);
         let seconds = |lane: u16| dispatch.lanes[&lane].seconds;
         assert!((seconds(0) - 0.010).abs() < 1e-3 && (seconds(1) - 0.040).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_machine_gets_a_third_request_only_where_the_way_takes_longer_than_computing() {
+        // Of a piece that is computed in 10 ms, behind a way of so many there and back.
+        for (way, expected) in [(0, 2), (5, 2), (10, 3), (50, 3)] {
+            let mut dispatch = stream(100, &[(1, 0.010)]);
+            let (mut under_way, mut done) = (VecDeque::new(), 0);
+            for millis in 0..500 {
+                while under_way.front().is_some_and(|(_, end)| *end <= millis) {
+                    let (request, _) = under_way.pop_front().expect("it is there");
+                    assert!(dispatch.done(at(millis), 0, request));
+                }
+                while let Some((request, _)) = dispatch.next(at(millis)) {
+                    done = (millis + way).max(done) + 10;
+                    under_way.push_back((request, done));
+                }
+            }
+            assert_eq!(under_way.len(), expected, "a way of {way} ms");
+        }
     }
 
     quickcheck! {

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use starling_protocol::{
-    SessionId, Timestamp,
-    dispatch::{self, Dispatch},
-    node::Command,
-};
+use starling_protocol::{SessionId, Timestamp, dispatch::Dispatch, node::Command};
 
 use crate::world::World;
 
@@ -41,7 +37,7 @@ impl World {
     pub fn stream_lanes(&mut self, place: usize, lanes: &[Lane], wanted: usize) -> usize {
         let (now, mut dispatch) = (self.now(), Dispatch::default());
         for (number, lane) in (0..).zip(lanes) {
-            dispatch.open(now, number, dispatch::window(lane.pieces), lane.seconds);
+            dispatch.open(now, number, lane.pieces, lane.seconds);
         }
         let sessions = lanes.iter().map(|lane| lane.session).collect();
         let (asked, sent) = (BTreeMap::new(), BTreeMap::new());

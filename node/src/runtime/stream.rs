@@ -13,7 +13,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use starling_engine::{Model, Tensor};
 use starling_protocol::{
     NodeId,
-    dispatch::{self, Dispatch},
+    dispatch::Dispatch,
     model::ModelProfile,
     session::{Agreement, Planning},
 };
@@ -293,8 +293,7 @@ impl Driver {
     }
 
     fn on_ready(&mut self, number: u16, ready: Agreement) {
-        let window = dispatch::window(ready.pieces.len());
-        self.dispatch.open(self.clock.now(), number, window, 1.0 / ready.rate());
+        self.dispatch.open(self.clock.now(), number, ready.pieces.len(), 1.0 / ready.rate());
         match self.joined.iter_mut().find(|(lane, _)| *lane == number) {
             Some((_, agreement)) => *agreement = ready,
             None => self.joined.push((number, ready)),
